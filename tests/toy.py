@@ -1,0 +1,62 @@
+"""A tiny true encoder: photos and sketches meet in one space, so that rankings mean something without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from encoders.images import load_photo
+from encoders.sketch import Sketch
+
+
+class ToyEncoder:
+    """Darkness on a coarse grid: a photo's is its gray thumbnail's, a sketch's is where its boxes lie.
+
+    Args:
+        grid: Cells a side; ``dim`` is its square.
+        fingerprint: What a collection remembers; give two encoders two of them to test a mismatch.
+    """
+
+    def __init__(self, grid: int = 4, fingerprint: str = "toy-0000000000000000") -> None:
+        self.grid = grid
+        self.name = "toy"
+        self.dim = grid * grid
+        self.fingerprint = fingerprint
+        self.device = "cpu"
+        self.image_size = 32
+        self.batches = 0
+        self.images = 0
+
+    def embed_images(self, images: Sequence[object], *, project: bool = False) -> np.ndarray:
+        self.batches += 1
+        self.images += len(images)
+        size, grid = self.image_size, self.grid
+        pixels = [
+            image
+            if isinstance(image, np.ndarray) and image.shape == (size, size, 3)
+            else load_photo(image, size).pixels
+            for image in images
+        ]
+        dark = 255.0 - np.stack(pixels).mean(axis=3) if pixels else np.zeros((0, size, size))  # (B, 32, 32)
+        cells = dark.reshape(-1, grid, size // grid, grid, size // grid).mean(axis=(2, 4))  # (B, 4, 4)
+        return cells.reshape(len(images), self.dim).astype(np.float32)
+
+    def encode_images(self, images: Sequence[object]) -> np.ndarray:
+        return _unit(self.embed_images(images))
+
+    def encode_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
+        centres = (np.arange(self.grid) + 0.5) / self.grid
+        rows = []
+        for sketch in sketches:
+            field = np.zeros((self.grid, self.grid))
+            for x0, y0, x1, y1 in sketch.boxes:
+                inside_y, inside_x = (centres >= y0) & (centres <= y1), (centres >= x0) & (centres <= x1)
+                field += np.outer(inside_y, inside_x)
+            rows.append(field.reshape(-1))
+        return _unit(np.array(rows, dtype=np.float32).reshape(len(sketches), self.dim))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    vectors = vectors + 1e-6
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
