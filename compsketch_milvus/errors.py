@@ -1,0 +1,44 @@
+"""The plugin's part of the family of exceptions; each message names the input and the way out."""
+
+from encoders.errors import CompsketchError
+
+__all__ = [
+    "CollectionError",
+    "CompsketchError",
+    "FingerprintError",
+    "IngestError",
+    "ServerError",
+    "SettingsError",
+    "SourceError",
+]
+
+
+class CollectionError(CompsketchError):
+    """A collection that cannot be opened, written or searched as asked."""
+
+
+class FingerprintError(CollectionError):
+    """A collection whose vectors were made by another encoder: the two spaces have nothing to do with each other."""
+
+
+class SourceError(CompsketchError):
+    """A source of photos that does not exist, holds none, or is of no known kind."""
+
+
+class SettingsError(CompsketchError):
+    """A setting (flag, environment variable or line of a file) that is misspelt or out of range."""
+
+
+class ServerError(CompsketchError):
+    """A server, Milvus or encoder, that cannot be reached or refuses."""
+
+
+class IngestError(CompsketchError):
+    """An ingest that broke off. What was written stays written, and running it again goes on from there.
+
+    The fault itself is the `__cause__`; `indexed` counts the photos written before it.
+    """
+
+    def __init__(self, message: str, indexed: int = 0) -> None:
+        super().__init__(message)
+        self.indexed = indexed
