@@ -1,0 +1,194 @@
+"""Queries without an artist: sketches of single objects laid out in the boxes of a photo (section 4.1, OI-Test-LQ).
+
+Also the split that keeps training and evaluation apart: by photo and by sketch, from their names alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from encoders.errors import DataError
+from encoders.evaluation.data import Annotations, ClassMap, SketchSet
+from encoders.sketch import Sketch, SketchObject
+
+MIN_AREA = 0.02  # part of the photo: nobody draws the car at the horizon
+SPLIT_SEED = 0  # training and evaluation must agree on it; the seed of the queries is another
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One query and the photo whose layout it has.
+
+    Attributes:
+        sketch: On a canvas of the photo's pixels; each object labelled with its word, its ``bbox`` the photo's box.
+        photo_index: The photo in the annotations.
+        classes: (n,) the boxes' names in the annotations.
+        boxes: (n, 4) float64, the true boxes as fractions of the photo.
+        sketch_indices: (n,) which sketch of the set fills each box.
+    """
+
+    sketch: Sketch
+    photo_index: int
+    classes: tuple[str, ...]
+    boxes: np.ndarray
+    sketch_indices: tuple[int, ...]
+
+
+def compositions(
+    annotations: Annotations,
+    sketches: SketchSet,
+    class_map: ClassMap,
+    n: int | None = None,
+    seed: int = 0,
+    objects: Sequence[int] = (1, 2, 3),
+    photos: Iterable[int] | None = None,
+    pick: Literal["largest", "random"] = "largest",
+) -> list[Composition]:
+    """At most one query a photo, in the order of the photos.
+
+    A box takes part if it covers more than 2 % of its photo and there are sketches of its class. How many of a photo's
+    boxes, which sketches, and which ``n`` photos depend on ``seed`` and the names of photos and sketches alone: other
+    photos, their order and ``n`` leave a photo's query as it is.
+
+    Args:
+        annotations: Photos and boxes.
+        sketches: What boxes are filled with.
+        class_map: Which word draws which class.
+        n: Queries at most; None for one of each photo that has such a box.
+        seed: Another seed, other queries.
+        objects: Counts of objects to draw from, evenly among those that the photo has boxes for.
+        photos: Only these photos (indices into ``annotations.files``).
+        pick: The ``largest`` boxes first, as one draws what a picture is about, or at ``random``.
+
+    Raises:
+        DataError: No photo has a box that can be drawn, or ``objects``, ``pick`` or ``photos`` make no sense.
+    """
+    counts = sorted(set(objects))
+    if not counts or counts[0] < 1:
+        raise DataError(f"objects is {tuple(objects)}: expected counts of 1 or more")
+    if pick not in ("largest", "random"):
+        raise DataError(f"pick is {pick!r}: expected 'largest' or 'random'")
+    if n is not None and n < 1:
+        raise DataError(f"n is {n}: expected 1 query or more")
+    chosen = range(len(annotations.files)) if photos is None else sorted(set(photos))
+    if len(chosen) and not (0 <= chosen[0] and chosen[-1] < len(annotations.files)):
+        raise DataError(f"photos {chosen[0]} to {chosen[-1]} are not all among the {len(annotations.files)} photos")
+    drawable = {photo: boxes for photo in chosen if len(boxes := _drawable(annotations, sketches, class_map, photo))}
+    drawable = {photo: boxes for photo, boxes in drawable.items() if len(boxes) >= counts[0]}
+    if not drawable:
+        raise DataError(
+            f"none of {len(chosen)} photos has {counts[0]} box(es) over {MIN_AREA:.0%} of it of a class with sketches; "
+            f"sketches: {_some(sketches.by_class)}; classes: {_some(set(annotations.classes))}"
+        )
+    kept = sorted(drawable, key=lambda photo: _fraction(f"{seed}:query:{annotations.files[photo]}"))[:n]
+    return [
+        _compose(annotations, sketches, class_map, photo, drawable[photo], counts, seed, pick) for photo in sorted(kept)
+    ]
+
+
+def fill_box(drawing: Sequence[np.ndarray], box: Sequence[float] | np.ndarray) -> tuple[np.ndarray, ...]:
+    """Scale a drawing until its ink fills a box, each axis on its own.
+
+    The aspect is not kept: the box is the layout that eq. 9 measures, and a drawing that keeps its own shape would
+    leave part of it empty, so that the sketch asks for another box than the one it is judged by. It also gives each
+    object the proportions it has in the photo, which is what someone who draws that photo would give it.
+
+    Args:
+        drawing: (2, n) strokes in any unit.
+        box: x0, y0, x1, y1 in canvas pixels. An axis without extent, such as a straight line's, goes to its middle.
+
+    Returns:
+        float32 (2, n) strokes in canvas pixels, within the box.
+    """
+    ink = np.concatenate(drawing, axis=1).astype(np.float64)  # (2, N)
+    corners = np.asarray(box, np.float64)
+    low, extent = ink.min(axis=1), np.ptp(ink, axis=1)
+    start, size = corners[:2], corners[2:] - corners[:2]
+    scale = np.divide(size, extent, out=np.zeros(2), where=extent > 0)
+    start = np.where(extent > 0, start, start + size / 2)
+    return tuple(
+        np.clip((np.asarray(s, np.float64) - low[:, None]) * scale[:, None] + start[:, None],
+                corners[:2, None], corners[2:, None]).astype(np.float32)
+        for s in drawing
+    )  # fmt: skip
+
+
+def split_photos(files: Sequence[str], held_out: float = 0.12, seed: int = SPLIT_SEED) -> np.ndarray:
+    """Which photos are held out, (n,) bool, from a hash of each name: never from order or company.
+
+    Folders in a name don't count, so a photo stays on its side when the data moves.
+    """
+    return _split([file.replace("\\", "/").rsplit("/", 1)[-1] for file in files], held_out, f"{seed}:photo")
+
+
+def split_sketches(key_ids: Sequence[str], held_out: float = 0.1, seed: int = SPLIT_SEED) -> np.ndarray:
+    """Which sketches are held out, (n,) bool, from a hash of each key_id. A small class may have none held out."""
+    return _split(key_ids, held_out, f"{seed}:sketch")
+
+
+def _split(names: Sequence[str], held_out: float, salt: str) -> np.ndarray:
+    if not 0 <= held_out <= 1:
+        raise DataError(f"held_out is {held_out}: expected a part between 0 and 1")
+    return np.array([_fraction(f"{salt}:{name}") < held_out for name in names], dtype=bool)
+
+
+def _fraction(text: str) -> float:
+    """A number in [0, 1) that is the same for the same text on every machine (``hash`` is not)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _drawable(annotations: Annotations, sketches: SketchSet, class_map: ClassMap, photo: int) -> np.ndarray:
+    """Indices of the photo's boxes that are large enough and have sketches, largest first."""
+    rows = annotations.by_photo[photo]
+    boxes = annotations.normalised[rows]
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    drawn = [class_map.word(annotations.classes[row]) in sketches.by_class for row in rows]
+    order = np.argsort(-areas, kind="stable")
+    keep = (areas > MIN_AREA) & np.array(drawn, bool)
+    return rows[order[keep[order]]]
+
+
+def _compose(
+    annotations: Annotations,
+    sketches: SketchSet,
+    class_map: ClassMap,
+    photo: int,
+    rows: np.ndarray,
+    counts: Sequence[int],
+    seed: int,
+    pick: str,
+) -> Composition:
+    digest = hashlib.sha256(f"{seed}:{annotations.files[photo]}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+    count = int(rng.choice([c for c in counts if c <= len(rows)]))
+    if pick == "random":
+        rows = rng.permutation(rows)
+    objects, indices = [], []
+    for row in rows[:count]:
+        word = class_map.word(annotations.classes[row])
+        if word is None:
+            raise DataError(f"class {annotations.classes[row]!r} is left out of the class map")
+        indices.append(int(rng.choice(sketches.of(word))))
+        x0, y0, x1, y1 = (float(value) for value in annotations.boxes[row])
+        strokes = fill_box(sketches.drawings[indices[-1]], (x0, y0, x1, y1))
+        objects.append(SketchObject(strokes, label=word, bbox=(x0, y0, x1, y1)))
+    width, height = (int(value) for value in annotations.sizes[photo])
+    return Composition(
+        Sketch(width, height, tuple(objects)),
+        photo,
+        tuple(annotations.classes[row] for row in rows[:count]),
+        annotations.normalised[rows[:count]],
+        tuple(indices),
+    )
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    """The first few of many names, for a message."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more if ordered else "none"
