@@ -1,4 +1,4 @@
-"""Untrusted bytes to RGB: what a folder of photos holds becomes 8-bit RGB pixels, or an ImageError that says why not."""
+"""Untrusted bytes to RGB: what a folder holds becomes 8-bit RGB pixels, or an ImageError that says why not."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = ["FORMATS", "ImageSource", "Limits", "Photo", "load_photo", "read_imag
 
 ImageSource = str | Path | bytes | Image.Image | np.ndarray
 
-# The allow-list, by the names under which Pillow registers its readers. Importing a plugin above registers it. MPO (two
-# JPEGs in one file) is opened by JPEG's reader; HEIF is there once `pillow_heif.register_heif_opener()` has been called.
+# The allow-list, by the names of Pillow's readers. Importing a plugin above registers its reader. MPO (two
+# JPEGs in one file) is opened by the reader of JPEG; HEIF is there after `pillow_heif.register_heif_opener()`.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _PLUGINS = (
     JpegImagePlugin,
@@ -255,7 +255,7 @@ def _from_array(array: np.ndarray, limits: Limits) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 (upright) where there is none. Damaged EXIF does not cost the photo: viewers ignore it too."""
+    """EXIF orientation, 1 (upright) where there is none. Damaged EXIF does not cost the photo: viewers ignore it."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:
