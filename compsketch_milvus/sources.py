@@ -1,4 +1,4 @@
-"""Where photos come from: folders, files, glob patterns, manifests, and iterables of them; streamed, never listed whole."""
+"""Where photos come from: folders, files, glob patterns, manifests, iterables of them; streamed, never listed whole."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ __all__ = ["MANIFESTS", "SUFFIXES", "Source", "iterate"]
 
 Source = str | Path | ImageRecord | Iterable["str | Path | ImageRecord"]
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .tif .tiff .avif .avifs .heic .heif .hif".split()
-)
+_JPEG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".tif", ".tiff")
+_HEIF = (".avif", ".avifs", ".heic", ".heif", ".hif")
+SUFFIXES = (*_JPEG, ".png", ".apng", ".webp", ".gif", ".bmp", *_TIFF, *_HEIF)
 MANIFESTS = (".csv", ".jsonl", ".ndjson")
 PATH_COLUMNS = ("path", "file", "source", "image")
 KINDS = "a folder, a photo, a glob pattern, or a manifest (.csv, .jsonl, .ndjson) with a path column"
-# VARCHAR lengths of the schema.
-MAX_ID, MAX_SOURCE = 64, 4096
+# VARCHAR lengths of the schema, and what Milvus takes as one row's dynamic fields.
+MAX_ID, MAX_SOURCE, MAX_FIELDS = 64, 4096, 65_536
 
 
 def iterate(source: Source) -> Iterator[ImageRecord]:
     """Stream the photos of a source.
 
-    A photo that a source must refuse (its name is not UTF-8, its folder may not be read) comes as a record with `error` set,
-    so that it is counted and the others go on.
+    A photo that a source must refuse (its name is not UTF-8, its folder may not be read) comes as a record with `error`
+    set, so that it is counted and the others go on.
 
     Args:
         source: one of
-            a folder: all photos below it, hidden ones left out, each folder in the order of its names; symbolic links are
-            followed, each folder once. Memory: the names of one folder and one pair of numbers a folder;
+            a folder: all photos below it but hidden ones, each folder in the order of its names; symbolic links are
+            followed, each folder once. Memory: the names of one folder, and a pair of numbers for each folder;
             a photo;
             a glob pattern (`*`, `?`, `[…]`, `**`), in the file system's order;
             a manifest: .csv, .jsonl or .ndjson with a column path, file, source or image, relative to the manifest's
-            folder; other columns become fields. A cell of a CSV that is a JSON number or boolean becomes one, an empty one
-            is left out;
-            an ImageRecord, or an iterable of any of these. In an iterable a source that is no good becomes a record with
-            `error` set, for the rest to be done.
+            folder; other columns become fields. A cell of a CSV that is a JSON number or boolean becomes one, an empty
+            one is left out;
+            an ImageRecord, or an iterable of any of these. In an iterable a source that is no good becomes a record
+            with `error` set, so that the rest is done.
 
     Yields:
         Records whose `source` is the absolute path with links resolved, whose `id` is made of it, and whose fields hold
@@ -75,7 +75,7 @@ def _from_path(source: str | Path) -> Iterator[ImageRecord]:
     except (OSError, ValueError) as error:  # too long a name; a NUL in it
         raise SourceError(f"{name}: cannot be opened ({error}); check the path") from error
     if is_directory:
-        yield from _some(_folder(path), f"{name}: holds no photos; known suffixes are {' '.join(sorted(SUFFIXES))}")
+        yield from _some(_folder(path), f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}")
     elif exists and path.suffix.lower() in MANIFESTS:
         yield from _some(_manifest(path), f"{name}: lists no photos; give a manifest with at least one row")
     elif exists and path.suffix.lower() in SUFFIXES:
@@ -99,7 +99,7 @@ def _some(records: Iterator[ImageRecord], complaint: str) -> Iterator[ImageRecor
 
 
 def _folder(root: Path) -> Iterator[ImageRecord]:
-    """Photos below a folder, depth first: a folder's own photos, then its subfolders, each in the order of their names."""
+    """Photos below a folder, depth first: its own photos by name, then its subfolders by name."""
     pending = [root.resolve()]
     visited: set[tuple[int, int]] = set()  # two links may name one folder, and one may name its own parent
     while pending:
@@ -174,8 +174,12 @@ def _field_problem(name: str, value: Any) -> str:
         return f"column {name!r} is no usable name; rename it"
     if isinstance(value, float) and not math.isfinite(value):
         return f"column {name} holds {value}; leave the cell empty"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"column {name} holds {value}, more than 64 bits; give it as a string"
     if value is not None and not isinstance(value, (str, int, float, bool)):
         return f"column {name} holds a {type(value).__name__}; give a string, number or boolean"
+    if _printable(f"{name}{value}") != f"{name}{value}":
+        return f"column {_printable(name)} holds text that is not UTF-8; correct it"
     return ""
 
 
@@ -198,7 +202,7 @@ def _csv_rows(file: TextIO, manifest: Path) -> Iterator[tuple[int, dict[str, Any
 
 
 def _cell(text: str) -> Any:
-    """A JSON number or boolean as itself (so that filters can compare it), '' as None, else the text ('007' stays text)."""
+    """A JSON number or boolean as itself, for filters to compare; '' as None; else the text ('007' stays text)."""
     if not text:
         return None
     try:
@@ -244,16 +248,20 @@ def _file_record(path: Path, *, resolved: bool = False, fields: dict[str, Any] |
 def _checked(record: ImageRecord) -> ImageRecord:
     """The record, or one refused, where the collection's schema could not hold it."""
     problem = ""
-    if not 0 < len(record.id.encode("utf-8", "replace")) <= MAX_ID:
-        problem = f"its id must have 1 to {MAX_ID} bytes; shorten it"
-    elif len(record.source.encode("utf-8", "replace")) > MAX_SOURCE:
+    if not 0 < len(_printable(record.id)) <= MAX_ID:
+        problem = f"its id must have 1 to {MAX_ID} characters; shorten it"
+    elif len(record.source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
         problem = f"its path is longer than {MAX_SOURCE} bytes; move it"
+    elif _printable(record.id + record.source) != record.id + record.source:
+        problem = "its name is not UTF-8; rename it"
     elif record.error is None and (record.path is None) == (record.data is None):
         problem = "a record needs either a path or data; give one of them"
     for name, value in record.fields.items():
         if name not in ("bytes", "mtime"):
             problem = problem or _field_problem(name, value)
-    return _refused(record.source, problem) if problem else record
+    if not problem and len(record.fields) > 2 and len(json.dumps(record.fields)) > MAX_FIELDS:
+        problem = f"its fields take more than {MAX_FIELDS} bytes as JSON; shorten them"
+    return _refused(_printable(record.source)[:MAX_SOURCE], problem) if problem else record
 
 
 def _refused(source: str, reason: str) -> ImageRecord:
@@ -262,7 +270,7 @@ def _refused(source: str, reason: str) -> ImageRecord:
 
 def _id(source: str) -> str:
     """The primary key of a source: 32 hex digits of its SHA-256, the same for ever."""
-    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _printable(text: str) -> str:

@@ -268,9 +268,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = _to_8_bits(image)
     if image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        white.alpha_composite(image)
-        image = white
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -280,10 +280,13 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     A 16-bit file is scaled by its depth. Elsewhere the depth is not known: white is the least of 1 (float), 255, 65535
     and the image's own maximum that holds every pixel. Negative values and NaN are black.
     """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     if image.mode.startswith("I;16") or getattr(image, "format", None) == "PNG":
         white = 65535.0
     else:
         top = float(values.max())
         white = next((depth for depth in ((1.0,) if image.mode == "F" else ()) + (255.0, 65535.0) if top <= depth), top)
-    return Image.fromarray((values.clip(0.0, white) * (255.0 / white) + 0.5).astype(np.uint8))
+    values *= 255.0 / white  # in place: these images are large
+    values += 0.5
+    return Image.fromarray(values.clip(0.0, 255.0, out=values).astype(np.uint8))
