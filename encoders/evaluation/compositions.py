@@ -76,8 +76,9 @@ def compositions(
     if n is not None and n < 1:
         raise DataError(f"n is {n}: expected 1 query or more")
     chosen = range(len(annotations.files)) if photos is None else sorted(set(photos))
-    if len(chosen) and not (0 <= chosen[0] and chosen[-1] < len(annotations.files)):
-        raise DataError(f"photos {chosen[0]} to {chosen[-1]} are not all among the {len(annotations.files)} photos")
+    outside = [photo for photo in chosen if not 0 <= photo < len(annotations.files)]
+    if outside:
+        raise DataError(f"photo {outside[0]} is not among the {len(annotations.files)} photos")
     drawable = {photo: boxes for photo in chosen if len(boxes := _drawable(annotations, sketches, class_map, photo))}
     drawable = {photo: boxes for photo, boxes in drawable.items() if len(boxes) >= counts[0]}
     if not drawable:
