@@ -253,8 +253,6 @@ class _Ingest:
             return
         self.tally.total = total
 
-    # read ------------------------------------------------------------------------------------------------------------
-
     def read(self) -> None:
         chunk: list[ImageRecord] = []
         held = 0
@@ -309,19 +307,16 @@ class _Ingest:
         self.tally.fail(record.source, reason.removeprefix(f"{record.source}: "))
         self.leave([record.id])
 
-    # decode ----------------------------------------------------------------------------------------------------------
-
     def decode(self) -> None:
         for record in self.records:
             try:
-                photo = load_photo(_bytes_or_path(record), self.size, limits=self.limits)
+                content = record.data if record.data is not None else record.path
+                photo = load_photo(content, self.size, limits=self.limits)  # type: ignore[arg-type]  # one is given
             except ImageError as error:
                 self.fail(record, str(error))
             else:
                 # The bytes are not needed any more: without them the record weighs next to nothing.
                 self.photos.put((ImageRecord(record.id, record.source, fields=record.fields), photo))
-
-    # encode ----------------------------------------------------------------------------------------------------------
 
     def encode(self) -> None:
         batch: list[tuple[ImageRecord, Photo]] = []
@@ -380,8 +375,6 @@ class _Ingest:
             self.fail(record, f"the encoder refused it ({reason}); leave the photo out")
         return vectors
 
-    # write -----------------------------------------------------------------------------------------------------------
-
     def write(self) -> None:
         for batch in self.vectors:
             with self.client_lock:
@@ -400,7 +393,3 @@ def _countable(source: Source) -> bool:
     """Whether reading the source a second time, only to count it, takes nothing away from the first."""
     one = (str, Path, ImageRecord)
     return isinstance(source, one) or (isinstance(source, (list, tuple)) and all(isinstance(x, one) for x in source))
-
-
-def _bytes_or_path(record: ImageRecord) -> Any:
-    return record.data if record.data is not None else record.path

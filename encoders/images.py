@@ -187,21 +187,21 @@ def _read_file(source: Any, limits: Limits) -> bytes:
     if not isinstance(source, (str, Path)):
         raise ImageError(f"{_name(source)}: not a photo; give a path, bytes, a PIL image or a (H, W, 3) uint8 array")
     try:
-        # Not blocking: opening a pipe that nobody writes to would wait for ever.
-        descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        status = os.stat(source)
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"{source}: a directory, not a photo; give the files in it")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe could wait for ever
+            raise ImageError(f"{source}: not a regular file; copy the photo to a file first")
+        _check_bytes(status.st_size, str(source), limits)
+        with open(source, "rb", buffering=0) as file:
+            return file.read(status.st_size)  # no more than was allowed, should the file be growing
+    except ImageError:
+        raise
     except FileNotFoundError:
         raise ImageError(f"{source}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{source!s}: cannot be opened ({reason}); check the path and its permissions") from error
-    with open(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{source}: a directory, not a photo; give the files in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{source}: not a regular file; copy the photo to a file first")
-        _check_bytes(status.st_size, str(source), limits)
-        return file.read(status.st_size)  # no more than was allowed, should the file be growing
+        raise ImageError(f"{source!s}: cannot be read ({reason}); check the path and its permissions") from error
 
 
 def _check_bytes(count: int, name: str, limits: Limits) -> None:
