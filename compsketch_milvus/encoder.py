@@ -1,0 +1,87 @@
+"""The protocol at which Milvus' side and the paper's side meet, and the way to an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, cast, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from compsketch_milvus.errors import CompsketchError
+from compsketch_milvus.settings import load_settings
+from encoders.sketch import Sketch
+
+__all__ = ["Encoder", "ImageLike", "connect"]
+
+# A path, encoded bytes, a Pillow image, or uint8 pixels (height, width, 3).
+ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+
+_SERVICE_SCHEMES = ("grpc://", "grpcs://", "http://", "https://")
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Photos and sketches to vectors of one space (sections 3.1 to 3.4 of the paper).
+
+    Attributes:
+        name: the bundle's name, for people.
+        dim: d, the length of a vector.
+        fingerprint: changes whenever the vectors would; a collection remembers it.
+        device: where the encoder runs, such as "cpu" or "cuda:0".
+        image_size: side of the square, in pixels, to which a photo is stretched.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+
+    def encode_images(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """B photos to (B, d) float32 rows of unit length; (image_size, image_size, 3) uint8 is taken as it is."""
+        ...
+
+    def encode_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
+        """B sketches to (B, d) float32 rows of unit length; `words` mixes in each object's label."""
+        ...
+
+    def embed_images(self, images: Sequence[ImageLike], *, project: bool = False) -> np.ndarray:
+        """B photos to (B, F) float32, the flattened features of eq. 4, or (B, d) with `project`."""
+        ...
+
+
+def connect(spec: str | None = None, *, device: str | None = None) -> Encoder:
+    """Open an encoder: a bundle on this machine.
+
+    Args:
+        spec: name or folder of a bundle; None takes `COMPSKETCH_ENCODER`, else the bundle that is shipped.
+        device: "cpu", "cuda", "cuda:N"; None takes `COMPSKETCH_DEVICE`, else lets the encoder choose.
+
+    Raises:
+        CompsketchError: torch is not installed, or the address of a service was given.
+        BundleError: there is no such bundle, or it is damaged.
+        SettingsError: a variable of the environment is misspelt or out of range.
+    """
+    settings = load_settings(encoder=spec, device=device)
+    if settings.encoder.startswith(_SERVICE_SCHEMES):
+        raise CompsketchError(
+            f"encoder {settings.encoder!r}: encoders over the network are not available in this version; "
+            "name a bundle or its folder"
+        )
+    try:
+        from encoders.local import LocalEncoder
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] == "encoders":
+            raise  # the installation itself is broken: not for the user to mend
+        raise CompsketchError(
+            f"encoder {settings.encoder!r} needs {error.name}, which is not installed: "
+            'pip install "compsketch-milvus[encoders]"'
+        ) from error
+    return cast(Encoder, LocalEncoder.open(settings.encoder, settings.device))

@@ -1,0 +1,100 @@
+"""Photos to the rows that Milvus stores: each checked by name before it is sent, cut into messages by size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from compsketch_milvus.errors import CollectionError
+from compsketch_milvus.records import PhotoVector
+
+__all__ = ["MESSAGE_BYTES", "MESSAGE_ROWS", "batches", "check_id"]
+
+MESSAGE_BYTES = 32 * 1024 * 1024  # Milvus refuses 64 MB
+MESSAGE_ROWS = 5000
+SCHEMA_FIELDS = ("id", "source", "width", "height", "vector", "$meta")
+
+
+def batches(
+    records: Iterable[PhotoVector], dim: int, *, max_bytes: int = MESSAGE_BYTES, max_rows: int = MESSAGE_ROWS
+) -> Iterator[list[dict[str, Any]]]:
+    """Cut records into messages; of an id that is in one message twice the last stays, as Milvus may refuse both.
+
+    Raises:
+        CollectionError: a record does not fit; those before it have been yielded.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    size = 0
+    for record in records:
+        try:
+            row, weight = _row(record, dim)
+        except CollectionError:
+            if rows:
+                yield list(rows.values())
+            raise
+        if rows and (len(rows) >= max_rows or size + weight > max_bytes):
+            yield list(rows.values())
+            rows, size = {}, 0
+        rows[record.id] = row
+        size += weight
+    if rows:
+        yield list(rows.values())
+
+
+def check_id(one: str) -> None:
+    """Refuse what cannot be a primary key.
+
+    Raises:
+        CollectionError: not a text of 1 to 64 bytes without control characters.
+    """
+    if not isinstance(one, str) or not 1 <= len(one.encode("utf-8", "replace")) <= 64 or not one.isprintable():
+        raise CollectionError(f"photo id {one!r}: it has to be a printable text of 1 to 64 bytes of UTF-8")
+
+
+def _row(record: PhotoVector, dim: int) -> tuple[dict[str, Any], int]:
+    """The row, and a bound on its bytes in a message."""
+    check_id(record.id)
+    name = f"photo {record.id!r}"
+    try:
+        source_bytes = len(record.source.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise CollectionError(f"{name}: source {record.source!r} is not valid Unicode") from None
+    if source_bytes > 4096:
+        raise CollectionError(f"{name}: its source has {source_bytes} bytes, at most 4096 are kept")
+    for side in ("width", "height"):
+        pixels = getattr(record, side)
+        if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer) or pixels < 0:
+            raise CollectionError(f"{name}: {side} {pixels!r} has to be a whole number of pixels")
+    taken = sorted(set(record.fields) & set(SCHEMA_FIELDS))
+    if taken:
+        raise CollectionError(f"{name}: fields {taken} have the names of columns; rename them")
+    try:
+        fields = json.dumps(record.fields, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CollectionError(f"{name}: its fields cannot be kept as JSON ({error})") from None
+    row = {
+        "id": record.id,
+        "source": record.source,
+        "width": int(record.width),
+        "height": int(record.height),
+        "vector": _vector(record, dim),
+        **record.fields,
+    }
+    return row, 4 * dim + source_bytes + len(fields) + 256
+
+
+def _vector(record: PhotoVector, dim: int) -> np.ndarray:
+    vector = np.asarray(record.vector, dtype=np.float32)
+    if vector.shape != (dim,):
+        raise CollectionError(
+            f"photo {record.id!r}: its vector has shape {vector.shape}, the collection's have ({dim},)"
+        )
+    if not np.isfinite(vector).all():
+        raise CollectionError(f"photo {record.id!r}: its vector is not finite")
+    norm = float(np.linalg.norm(vector))
+    if abs(norm - 1) > 1e-2:
+        raise CollectionError(f"photo {record.id!r}: its vector has length {norm:.3g}, not 1; divide it by that")
+    return vector

@@ -1,0 +1,207 @@
+"""The connection to Milvus: opened here, and every failure of it turned into one line for people, here.
+
+Two habits of pymilvus are kept from the user. It reads `MILVUS_URI` while it is being imported, and refuses to be
+imported where that names a Milvus Lite file; and it logs a traceback for each refused call, next to the exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from compsketch_milvus.errors import CollectionError, ServerError
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+__all__ = ["WAIT", "DiskFullError", "connect_server", "guard", "lite_path", "public_uri", "pymilvus"]
+
+WAIT = 10  # seconds for a short call; an int, because pymilvus ignores a float
+_SCHEMES = ("http", "https", "tcp", "unix")
+_FULL = ("No space left", "File too large", "Disk quota exceeded", "Errno 28", "Errno 27", "disk quota")
+_ABSENT = ("Fail connecting", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Deadline Exceeded", "closed channel")
+_DENIED = ("auth check failure", "UNAUTHENTICATED", "PERMISSION_DENIED", "permission deny")
+_TALKATIVE = (
+    "pymilvus.decorators",
+    "pymilvus.client.connection_manager",
+    "pymilvus.client.grpc_handler",
+    "pymilvus.milvus_client.milvus_client",
+    "milvus_lite.server_manager",
+    "milvus_lite.adapter.grpc.servicer",
+)
+_log = logging.getLogger(__name__)
+_importing = threading.Lock()
+
+
+def pymilvus() -> Any:
+    """The module pymilvus, imported at the first call; it takes most of a second."""
+    with _importing:
+        address = os.environ.get("MILVUS_URI")
+        os.environ["MILVUS_URI"] = ""
+        try:
+            import pymilvus as module
+        finally:
+            if address is None:
+                del os.environ["MILVUS_URI"]
+            else:
+                os.environ["MILVUS_URI"] = address
+    return module
+
+
+def lite_path(uri: str) -> Path | None:
+    """The file of a Milvus Lite address, absolute and with `~` expanded; None for a server's address."""
+    scheme = urlsplit(uri).scheme.lower() if ":" in uri else ""
+    if scheme in _SCHEMES:
+        return None
+    if "://" in uri or not uri.endswith(".db"):
+        raise ServerError(
+            f"{public_uri(uri)!r} is no address of Milvus: give http://HOST:PORT for a server, "
+            "or a file whose name ends in .db for Milvus Lite"
+        )
+    return Path(uri).expanduser().absolute()
+
+
+def public_uri(uri: str) -> str:
+    """The address without its credentials, for messages."""
+    if "://" not in uri:
+        return uri
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def connect_server(uri: str, *, token: str | None = None, db_name: str | None = None) -> MilvusClient:
+    """Connect, making the parent folder of a Milvus Lite file where it is missing.
+
+    Raises:
+        ServerError: no such address, nobody answers, wrong token, a file of something else, a file that another
+            process has open, or a folder that cannot be written.
+    """
+    module, path = pymilvus(), lite_path(uri)
+    more = {"db_name": db_name} if db_name else {}
+    if path is not None:
+        _check_lite(path)
+        with guard("open", uri):
+            return module.MilvusClient(str(path), timeout=WAIT, **more)
+    try:
+        port = urlsplit(uri).port
+    except ValueError:
+        port = 0
+    if port == 0 or (not uri.startswith("unix:") and not urlsplit(uri).hostname):
+        raise ServerError(f"{public_uri(uri)!r} is no address of Milvus: give http://HOST:PORT")
+    with guard("connect", uri):
+        return module.MilvusClient(uri, token=token or "", timeout=WAIT, **more)
+
+
+def _check_lite(path: Path) -> None:
+    try:
+        if path.exists() and not path.is_dir():
+            raise ServerError(
+                f"{path}: this file was not made by this version of Milvus Lite, which keeps a folder of that name; "
+                "give another name with --uri, or move the file away"
+            )
+        if path.is_dir() and any(path.iterdir()) and not (path / "LOCK").exists():
+            raise ServerError(f"{path}: this folder holds something else than Milvus Lite's data; give another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerError(f"{path}: cannot be used for Milvus Lite ({error.strerror}); give another --uri") from error
+
+
+class DiskFullError(ServerError):
+    """Milvus could not write. What it stored before is kept."""
+
+
+@contextmanager
+def guard(doing: str, uri: str, *, expression: str = "") -> Iterator[None]:
+    """Turn what Milvus raises inside into a ServerError, or into a CollectionError for a refused filter.
+
+    Args:
+        doing: the verb for the message, such as "search".
+        uri: address, for the message.
+        expression: the user's filter, where one is sent.
+    """
+    import grpc
+
+    module = pymilvus()
+    heard: list[BaseException] = []
+    try:
+        with _listening(heard):
+            yield
+    except (module.MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+        cause = heard[-1] if heard else error
+        raise _translated(error, cause, doing, uri, expression) from error
+
+
+def _translated(error: Exception, cause: BaseException, doing: str, uri: str, expression: str) -> Exception:
+    place, words = public_uri(uri), _words(error, expression)
+    everything = f"{words} {cause!r} {error!r} {error.__cause__!r}"
+    if "DataDirLocked" in everything:
+        return ServerError(
+            f"{place}: another process has this Milvus Lite file open, and only one can; "
+            "close that program, or run a Milvus server for several at once"
+        )
+    if any(sign in everything for sign in _FULL):
+        return DiskFullError(
+            f"{place}: the disk is full, could not {doing}; what was stored before is kept: "
+            "free some space, open the collection again and repeat"
+        )
+    if "milvus-lite is required" in everything:
+        return ServerError(f'{place}: needs Milvus Lite: pip install "compsketch-milvus[lite]"')
+    if any(sign in everything for sign in _DENIED):
+        return ServerError(f"{place}: Milvus does not accept the token; set --token or MILVUS_TOKEN")
+    if any(sign in everything for sign in _ABSENT):
+        return ServerError(
+            f"{place}: no Milvus answers (could not {doing}); is it running, and are address and token right? "
+            "Set --uri, or MILVUS_URI; a file ending in .db needs no server"
+        )
+    if "Open local milvus failed" in words:
+        return ServerError(f"{place}: Milvus Lite cannot open it ({cause}); give another --uri")
+    if expression and getattr(error, "code", None) in (1, 6, 1100, 65535):
+        return CollectionError(f"filter {expression!r} was refused by Milvus: {words}")
+    return ServerError(f"{place}: Milvus refused to {doing}: {words}")
+
+
+def _words(error: Exception, expression: str) -> str:
+    """Milvus' own words in one line, without its drawing of an arrow below the filter."""
+    text = str(getattr(error, "message", "") or error)
+    lines = [line.strip() for line in text.splitlines()]
+    return "; ".join(line for line in lines if line.strip("^ ") and line != expression.strip())
+
+
+class _Listener(logging.Filter):
+    """Passes errors of Milvus' libraries on at DEBUG while a guarded call runs, and keeps their exceptions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[list[BaseException]] = []  # one list a guarded call that is running
+        self.lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not self.calls or record.levelno < logging.WARNING:
+            return True
+        if record.exc_info and record.exc_info[1] is not None:
+            for heard in tuple(self.calls):
+                heard.append(record.exc_info[1])
+        _log.debug("%s: %s", record.name, record.getMessage())
+        return False
+
+
+_listener = _Listener()
+
+
+@contextmanager
+def _listening(heard: list[BaseException]) -> Iterator[None]:
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(_listener)  # adding it twice is once
+    with _listener.lock:
+        _listener.calls.append(heard)
+    try:
+        yield
+    finally:
+        with _listener.lock:
+            _listener.calls = [call for call in _listener.calls if call is not heard]

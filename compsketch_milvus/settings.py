@@ -1,0 +1,144 @@
+"""Where Milvus is and which encoder to use, when the caller does not say.
+
+Precedence, in one sentence: a flag (or argument) beats the environment, which beats the file, which beats the
+default. The file is `config.env` in the user's configuration directory (`config_file()`): lines of
+`NAME=value`, with the very names of the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import platformdirs
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from compsketch_milvus.errors import SettingsError
+
+__all__ = ["VARIABLES", "Settings", "config_file", "default_uri", "load_settings"]
+
+PREFIX = "COMPSKETCH_"
+# Each setting, its environment variable and what the variable has to hold, in words.
+VARIABLES = {
+    "uri": ("MILVUS_URI", "an address such as http://localhost:19530, or a Milvus Lite file ending in .db"),
+    "token": ("MILVUS_TOKEN", "a token, or user:password"),
+    "db_name": ("MILVUS_DB_NAME", "the name of a Milvus database"),
+    "encoder": ("COMPSKETCH_ENCODER", "the name or the folder of an encoder bundle"),
+    "collection": ("COMPSKETCH_COLLECTION", "letters, digits and underscores, not starting with a digit"),
+    "device": ("COMPSKETCH_DEVICE", "cpu, cuda, cuda:N, mps or xpu"),
+}
+COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+
+
+def config_file() -> Path:
+    """The optional settings file: `config.env` in the user's configuration directory."""
+    return Path(platformdirs.user_config_dir("compsketch")) / "config.env"
+
+
+def default_uri() -> str:
+    """The Milvus Lite file used where no other address is set."""
+    return str(Path(platformdirs.user_data_dir("compsketch")) / "photos.db")
+
+
+def _variable(name: str, **default: Any) -> Any:
+    return Field(validation_alias=VARIABLES[name][0], **(default or {"default": None}))
+
+
+class Settings(BaseSettings):
+    """Every setting with its value; `load_settings` makes one.
+
+    Args:
+        uri: address of a Milvus server, or path of a Milvus Lite file.
+        token: token or `user:password`; never printed.
+        db_name: Milvus database, or None for the server's default one.
+        encoder: name or folder of an encoder bundle.
+        collection: name of the collection of photos.
+        device: where the encoder runs, or None to let it choose.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, populate_by_name=True)
+
+    uri: str = _variable("uri", default_factory=default_uri)
+    token: SecretStr | None = _variable("token")
+    db_name: str | None = _variable("db_name")
+    encoder: str = _variable("encoder", default="default")
+    collection: str = _variable("collection", default="photos")
+    device: str | None = _variable("device")
+
+    @field_validator("collection")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not COLLECTION_NAME.fullmatch(value):
+            raise ValueError
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None and not _DEVICE.fullmatch(value):
+            raise ValueError
+        return value
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Gather the settings; a flag that is None counts as not given.
+
+    Args:
+        **flags: any of `uri`, `token`, `db_name`, `encoder`, `collection`, `device`.
+
+    Returns:
+        The settings, each by the precedence in this module's first lines.
+
+    Raises:
+        SettingsError: a misspelt `COMPSKETCH_` variable, an unreadable file, or a value out of range; the message
+            names the variable and what it has to hold, and never shows a token.
+    """
+    file = config_file()
+    _refuse_misspelt(os.environ, "the environment")
+    if file.is_file():
+        _refuse_misspelt(_lines(file), str(file))
+    given = {name: value for name, value in flags.items() if value is not None}
+    unknown = set(given) - set(VARIABLES)
+    if unknown:
+        raise SettingsError(f"no setting is called {sorted(unknown)}; there are {sorted(VARIABLES)}")
+    aliased = {VARIABLES[name][0]: value for name, value in given.items()}
+    build: Any = Settings  # its private arguments are not in its signature
+    try:
+        return cast(Settings, build(_env_file=file, _env_file_encoding="utf-8", **aliased))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_complaints(error, given))) from None  # the cause would show the values
+
+
+def _lines(file: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(file, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read as UTF-8 lines of NAME=value ({type(error).__name__})") from None
+
+
+def _refuse_misspelt(names: Iterable[str], where: str) -> None:
+    known = [variable for variable, _ in VARIABLES.values()]
+    for name in names:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"{name} in {where} is no setting; {hint}")
+
+
+def _complaints(error: ValidationError, flags: dict[str, Any]) -> list[str]:
+    words = {variable: (name, meaning) for name, (variable, meaning) in VARIABLES.items()}
+    complaints = []
+    for fault in error.errors(include_input=True):
+        variable = str(fault["loc"][0])
+        name, meaning = words[variable]
+        value = "its value" if name == "token" else repr(fault["input"])
+        place = f"{name}=" if name in flags else variable
+        complaints.append(f"{place}: {value} does not fit; it has to be {meaning}")
+    return complaints
