@@ -1,0 +1,180 @@
+"""What the command line says and where: results on stdout; progress, warnings and errors on stderr.
+
+With ``--json`` stdout holds exactly one JSON object, ``{"error": "…"}`` where a command could not run.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+
+from compsketch_milvus.errors import CompsketchError, IngestError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from compsketch_milvus.ingest import IngestProgress
+
+__all__ = ["DONE", "FAILURES", "INTERRUPTED", "MISUSE", "IngestBar", "StageBar", "command", "emit", "note", "table"]
+
+DONE, FAILURES, MISUSE, INTERRUPTED = 0, 1, 2, 130
+
+P = ParamSpec("P")
+
+
+def command(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Turn a function into a command: its return value is the exit status, a user's mistake one line and status 2."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        _log_to_stderr()
+        try:
+            status = function(*args, **kwargs) or DONE
+        except (CompsketchError, OSError) as error:
+            _refuse(str(error), bool(kwargs.get("as_json")))
+            status = FAILURES if isinstance(error, IngestError) else MISUSE  # the one that did part of its work
+        except KeyboardInterrupt:
+            note("interrupted")
+            status = INTERRUPTED
+        raise typer.Exit(status)
+
+    return run
+
+
+def _log_to_stderr() -> None:
+    """Only this program's own warnings: grpc and Milvus Lite log tracebacks for calls that pymilvus merely tries."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for name in ("compsketch_milvus", "encoders"):
+        logging.getLogger(name).handlers[:] = [handler]
+
+
+def _refuse(message: str, as_json: bool) -> None:
+    line = " ".join(message.split())
+    note(f"error: {line}")
+    if as_json:
+        emit({"error": line}, True, lambda: None)
+
+
+def emit(result: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
+    """Print a result: as one JSON object, or by ``human`` for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()
+    else:
+        human()
+
+
+def note(line: str) -> None:
+    """Say one line on stderr."""
+    sys.stderr.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+    sys.stderr.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print aligned columns on stdout, one line a row whatever its length: a path is there to be copied.
+
+    Args:
+        columns: Headings; one that ends in ``>`` is right-aligned. All empty: no heading.
+        rows: Their cells.
+    """
+    lines = [[str(cell) for cell in row] for row in rows]
+    lines = [[column.rstrip(">") for column in columns], *lines] if any(columns) else lines
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))] if lines else []
+    for line in lines:
+        cells = zip(line, columns, widths, strict=True)
+        padded = [cell.rjust(width) if column.endswith(">") else cell.ljust(width) for cell, column, width in cells]
+        typer.echo("  ".join(padded).rstrip())
+
+
+def _progress(*columns: Any) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+class IngestBar:
+    """The progress of an ingest on stderr: count, rate, time left, failures; a line now and then where no one watches.
+
+    Args:
+        every: Seconds between two lines where stderr is no terminal.
+    """
+
+    def __init__(self, every: float = 10.0) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        self.last: IngestProgress | None = None
+        self._every, self._said = every, time.monotonic()
+        self._bar = _progress(
+            TextColumn("ingest"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.1f}/s"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[failed]} failed", style="red"),
+        )
+        self._task = self._bar.add_task("ingest", total=None, rate=0.0, failed=0)
+
+    def __enter__(self) -> IngestBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, now: IngestProgress) -> None:
+        """Show how far the ingest is."""
+        self.last = now
+        done = now.indexed + now.skipped + now.failed
+        self._bar.update(self._task, completed=done, total=now.total, rate=now.rate, failed=now.failed)
+        if self._bar.disable and time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            note(f"ingest: {self.counts()}, {now.rate:.1f}/s")
+
+    def counts(self) -> str:
+        """The counts in words."""
+        now = self.last
+        if now is None:
+            return "nothing read"
+        total = "" if now.total is None else f" of {now.total}"
+        done = now.indexed + now.skipped + now.failed
+        return f"{done}{total} photos: {now.indexed} indexed, {now.skipped} skipped, {now.failed} failed"
+
+
+class StageBar:
+    """One bar on stderr for work in named stages, each reporting (stage, done, total)."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+        self._bar = _progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> StageBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bar.add_task(stage, total=total)
+        self._bar.update(self._tasks[stage], completed=done)
