@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from compsketch_milvus.errors import SourceError
+from compsketch_milvus.errors import CollectionError, SourceError
 from compsketch_milvus.records import RESERVED_FIELDS, ImageRecord
+from compsketch_milvus.rows import check_id
 
 __all__ = ["MANIFESTS", "SUFFIXES", "Source", "iterate"]
 
@@ -24,8 +26,11 @@ SUFFIXES = (*_JPEG, ".png", ".apng", ".webp", ".gif", ".bmp", *_TIFF, *_HEIF)
 MANIFESTS = (".csv", ".jsonl", ".ndjson")
 PATH_COLUMNS = ("path", "file", "source", "image")
 KINDS = "a folder, a photo, a glob pattern, or a manifest (.csv, .jsonl, .ndjson) with a path column"
-# VARCHAR lengths of the schema, and what Milvus takes as one row's dynamic fields.
-MAX_ID, MAX_SOURCE, MAX_FIELDS = 64, 4096, 65_536
+# VARCHAR length of the schema, and what Milvus takes as one row's dynamic fields.
+MAX_SOURCE, MAX_FIELDS = 4096, 65_536
+# What a Milvus filter can name. A server refuses to give out a field of another name, so ingest could not compare it.
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_FILTER_WORDS = frozenset({"and", "or", "not", "in", "like", "exists", "is", "null", "true", "false"})
 
 
 def iterate(source: Source) -> Iterator[ImageRecord]:
@@ -110,7 +115,7 @@ def _folder(root: Path) -> Iterator[ImageRecord]:
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                found = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
+                found = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
         except OSError as error:
             yield _refused(_printable(str(folder)), f"cannot be listed ({error.strerror}); check its permissions")
             continue
@@ -121,6 +126,13 @@ def _folder(root: Path) -> Iterator[ImageRecord]:
         for name, is_directory, is_link in reversed(found):
             if is_directory:
                 pending.append((folder / name).resolve() if is_link else folder / name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _glob(pattern: Path) -> Iterator[ImageRecord]:
@@ -170,16 +182,16 @@ def _field_problem(name: str, value: Any) -> str:
     """What is wrong with a field and what to do, or ''."""
     if name in RESERVED_FIELDS:
         return f"column {name} is reserved by the collection ({', '.join(RESERVED_FIELDS)}); rename it"
-    if not name or name.startswith("$"):
-        return f"column {name!r} is no usable name; rename it"
+    if not _FIELD_NAME.fullmatch(name) or name.lower() in _FILTER_WORDS:
+        return f"column {name!r} could not be named in a filter; rename it to ASCII letters, digits and underscores"
     if isinstance(value, float) and not math.isfinite(value):
         return f"column {name} holds {value}; leave the cell empty"
     if isinstance(value, int) and abs(value) >= 2**63:
         return f"column {name} holds {value}, more than 64 bits; give it as a string"
     if value is not None and not isinstance(value, (str, int, float, bool)):
         return f"column {name} holds a {type(value).__name__}; give a string, number or boolean"
-    if _printable(f"{name}{value}") != f"{name}{value}":
-        return f"column {_printable(name)} holds text that is not UTF-8; correct it"
+    if isinstance(value, str) and _printable(value) != value:
+        return f"column {name} holds text that is not UTF-8; correct it"
     return ""
 
 
@@ -248,11 +260,13 @@ def _file_record(path: Path, *, resolved: bool = False, fields: dict[str, Any] |
 def _checked(record: ImageRecord) -> ImageRecord:
     """The record, or one refused, where the collection's schema could not hold it."""
     problem = ""
-    if not 0 < len(_printable(record.id)) <= MAX_ID:
-        problem = f"its id must have 1 to {MAX_ID} characters; shorten it"
-    elif len(record.source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
+    try:
+        check_id(record.id)
+    except CollectionError as error:
+        problem = f"{error}; give it another id"
+    if len(record.source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
         problem = f"its path is longer than {MAX_SOURCE} bytes; move it"
-    elif _printable(record.id + record.source) != record.id + record.source:
+    elif _printable(record.source) != record.source:
         problem = "its name is not UTF-8; rename it"
     elif record.error is None and (record.path is None) == (record.data is None):
         problem = "a record needs either a path or data; give one of them"

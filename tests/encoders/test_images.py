@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -114,12 +115,11 @@ def test_damaged_exif_costs_no_photo():
     exif[0x0112] = 6
     data = encoded(quadrants(), "JPEG", exif=exif)
     at = data.index(b"Exif\0\0") + 6
-    for damage in (b"\xff" * 8, b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08"):
+    for damage in (b"\xff" * 8, b"II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\xff\xff"):
         damaged = data[:at] + damage + data[at + 8 :]
-        try:
-            assert read_image(damaged).size in ((48, 32), (32, 48))
-        except ImageError as error:  # only where Pillow warns and warnings are errors, as here
-            assert "EXIF" in str(error)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns, and here warnings are errors
+            assert read_image(damaged).size == (48, 32)
 
 
 def test_cmyk_with_and_without_adobes_inversion():
@@ -242,7 +242,8 @@ def test_a_bomb_is_refused_by_its_header(width, height, monkeypatch):
 def test_a_higher_ceiling_is_the_callers_to_set_whatever_pillows_own():
     """Pillow would warn from 89 million pixels on and refuse twice that."""
     image = Image.new("1", (14_000, 13_000))
-    assert load_photo(encoded(image, "PNG"), 8, limits=Limits(max_pixels=200_000_000)).width == 14_000
+    data = encoded(image, "PNG", compress_level=1)
+    assert load_photo(data, 8, limits=Limits(max_pixels=200_000_000)).width == 14_000
 
 
 def test_pixel_ceiling_holds_for_images_and_arrays():
@@ -314,7 +315,7 @@ def test_what_is_no_source():
 def test_a_truncated_photo_is_an_error(format, part):
     noise = Image.fromarray(np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     data = encoded(noise, format)
-    with pytest.raises(ImageError, match="damaged or truncated|not a photo"):
+    with pytest.raises(ImageError, match=r"damaged or truncated|not a photo"):
         read_image(data[: int(len(data) * part)])
 
 

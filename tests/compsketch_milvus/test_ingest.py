@@ -1,0 +1,367 @@
+"""The pipeline from a source to a collection: everything counted, nothing done twice, and an end to every thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compsketch_milvus import ingest as ingest_module
+from compsketch_milvus.collection import SketchCollection
+from compsketch_milvus.errors import CompsketchError, IngestError, SourceError
+from compsketch_milvus.ingest import Failure, IngestProgress, ingest
+from compsketch_milvus.records import ImageRecord, PhotoVector
+from compsketch_milvus.sources import iterate
+
+
+class MemoryCollection:
+    """A collection in a dictionary: rows by id, and a count of the calls."""
+
+    def __init__(self, encoder) -> None:
+        self.encoder = encoder
+        self.rows: dict[str, PhotoVector] = {}
+        self.upserts = 0
+        self.flushes = 0
+
+    def stored(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict]:
+        return {
+            id: {name: self.rows[id].fields[name] for name in fields if name in self.rows[id].fields}
+            for id in ids
+            if id in self.rows
+        }
+
+    def upsert(self, records: Sequence[PhotoVector]) -> int:
+        records = list(records)
+        self.upserts += 1
+        self.rows.update({record.id: record for record in records})
+        return len(records)
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+@pytest.fixture
+def collection(toy_encoder) -> MemoryCollection:
+    return MemoryCollection(toy_encoder)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Ten photos, each of another gray, 40 x 30."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(10):
+        Image.new("RGB", (40, 30), (number * 20,) * 3).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + 5
+    while left := [thread.name for thread in threading.enumerate() if thread not in before]:
+        assert time.monotonic() < deadline, f"still running: {left}"
+        time.sleep(0.01)
+
+
+def counts(summary) -> tuple[int, int, int, int]:
+    return summary.read, summary.indexed, summary.skipped, len(summary.failed)
+
+
+def test_a_folder_is_indexed(collection, photos):
+    summary = ingest(collection, photos, batch_size=4)
+    assert counts(summary) == (10, 10, 0, 0)
+    assert summary.images_per_second == pytest.approx(10 / summary.seconds)
+    assert (collection.encoder.batches, collection.encoder.images, collection.flushes) == (3, 10, 1)
+    for record in iterate(photos):
+        row = collection.rows[record.id]
+        assert (row.source, row.width, row.height, row.fields) == (record.source, 40, 30, record.fields)
+        np.testing.assert_allclose(row.vector, collection.encoder.encode_images([record.path])[0], rtol=1e-6)
+
+
+def test_the_second_run_encodes_nothing(collection, photos):
+    ingest(collection, photos)
+    images, upserts = collection.encoder.images, collection.upserts
+    assert counts(ingest(collection, photos)) == (10, 0, 10, 0)
+    assert (collection.encoder.images, collection.upserts) == (images, upserts)
+
+
+def test_milvus_lite_keeps_what_a_second_run_and_a_filter_need(toy_encoder, photos, tmp_path):
+    (photos / "list.csv").write_text(
+        "path,year,rating,caption\n" + "".join(f"{n}.png,{2000 + n},.5,ä {n}\n" for n in range(9))
+    )
+    (photos / "bad.png").write_text("no photo")
+    with SketchCollection.open("photos", toy_encoder, uri=str(tmp_path / "photos.db")) as collection:
+        assert counts(collection.ingest(photos / "list.csv", batch_size=4)) == (9, 9, 0, 0)
+        assert counts(collection.ingest(photos / "list.csv")) == (9, 0, 9, 0)
+        assert counts(collection.ingest(photos)) == (11, 1, 9, 1)
+        assert (collection.count(), collection.count("year > 2005"), collection.count("mtime > 0 and width == 40")) == (
+            10,
+            3,
+            10,
+        )
+        assert toy_encoder.images == 10
+
+
+def test_force_indexes_again(collection, photos):
+    ingest(collection, photos)
+    assert counts(ingest(collection, photos, force=True)) == (10, 10, 0, 0)
+
+
+def test_only_what_changed_or_is_new_is_encoded(collection, photos):
+    ingest(collection, photos)
+    Image.new("RGB", (50, 30)).save(photos / "3.png")
+    Image.new("RGB", (50, 30)).save(photos / "new.png")
+    os.utime(photos / "4.png", ns=(0, 0))
+    assert counts(ingest(collection, photos)) == (11, 3, 8, 0)
+    assert sorted(row.width for row in collection.rows.values()) == [40] * 9 + [50] * 2
+
+
+def test_a_changed_column_of_a_manifest_is_written(collection, photos):
+    manifest = photos / "list.csv"
+    manifest.write_text("path,year\n0.png,1999\n1.png,2000\n")
+    assert counts(ingest(collection, manifest)) == (2, 2, 0, 0)
+    manifest.write_text("path,year\n0.png,1999\n1.png,2001\n")
+    assert counts(ingest(collection, manifest)) == (2, 1, 1, 0)
+    assert sorted(row.fields["year"] for row in collection.rows.values()) == [1999, 2001]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_photo_named_twice_is_encoded_once(collection, photos, batch_size):
+    summary = ingest(collection, [photos, photos / "1.png", str(photos / "[12].png")], batch_size=batch_size)
+    assert counts(summary) == (13, 10, 3, 0)
+    assert collection.encoder.images == 10
+
+
+def test_a_bad_photo_fails_alone_and_says_why(collection, photos):
+    (photos / "4.png").write_bytes((photos / "4.png").read_bytes()[:60])
+    (photos / "text.jpg").write_text("no photo")
+    (photos / "zero.jpg").touch()
+    (photos / "Käse und Brot.jpg").write_text("no photo")
+    (photos / "link.jpg").symlink_to("nowhere.jpg")
+    summary = ingest(collection, [photos, photos / "none"], batch_size=16)
+    assert counts(summary) == (15, 9, 0, 6)
+    reasons = {Path(failure.source).name: failure.reason for failure in summary.failed}
+    assert reasons["zero.jpg"] == "empty (0 bytes); fetch it again or leave it out"
+    assert reasons["nowhere.jpg"] == "no such file; check the path"
+    assert reasons["text.jpg"].startswith("not a photo in a known format; convert it to one of")
+    assert reasons["Käse und Brot.jpg"].startswith("not a photo")
+    assert reasons["4.png"].startswith("cannot be decoded")
+    assert "no such file or folder" in reasons["none"]
+
+
+def test_a_failed_photo_is_tried_again_once_it_is_mended(collection, photos):
+    (photos / "bad.png").write_text("no photo")
+    assert counts(ingest(collection, photos)) == (11, 10, 0, 1)
+    Image.new("RGB", (9, 9)).save(photos / "bad.png")
+    assert counts(ingest(collection, photos)) == (11, 1, 10, 0)
+
+
+def test_bytes_given_through_python(collection, photos):
+    data = (photos / "7.png").read_bytes()
+    records = [ImageRecord("a", "tar:a", data=data, fields={"camera": 1}), ImageRecord("b", "tar:b", data=b"junk")]
+    summary = ingest(collection, records)
+    assert (summary.indexed, [failure.source for failure in summary.failed]) == (1, ["tar:b"])
+    assert collection.rows["a"].fields == {"camera": 1}
+    assert counts(ingest(collection, iter(records))) == (2, 0, 1, 1)
+
+
+def test_only_the_culprit_of_a_batch_fails(collection, photos, monkeypatch):
+    encode = collection.encoder.encode_images
+
+    def picky(images):
+        if any(image.mean() == 100 for image in images):
+            raise RuntimeError("gray 100 is too much")
+        return encode(images)
+
+    monkeypatch.setattr(collection.encoder, "encode_images", picky)
+    summary = ingest(collection, photos, batch_size=4)
+    assert counts(summary) == (10, 9, 0, 1)
+    reason = "the encoder refused it (gray 100 is too much); leave the photo out"
+    assert summary.failed == [Failure(str(photos.resolve() / "5.png"), reason)]
+
+
+def test_a_vector_that_is_not_finite_is_not_stored(collection, photos, monkeypatch):
+    encode = collection.encoder.encode_images
+
+    def with_nan(images):
+        return np.stack(
+            [row if image.mean() else row * np.nan for row, image in zip(encode(images), images, strict=True)]
+        )
+
+    monkeypatch.setattr(collection.encoder, "encode_images", with_nan)
+    assert counts(ingest(collection, photos)) == (10, 9, 0, 1)
+
+
+def test_an_encoder_that_refuses_everything_stops_the_run(collection, photos, monkeypatch):
+    def broken(images):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(collection.encoder, "encode_images", broken)
+    with pytest.raises(IngestError, match="stopped after 0 photos were written: out of memory; put that right and run"):
+        ingest(collection, photos, batch_size=4)
+
+
+def test_a_full_disk_stops_the_run_and_the_next_goes_on(collection, photos, monkeypatch):
+    upsert, full = collection.upsert, OSError(28, "No space left on device")
+
+    def fills_up(records):
+        if collection.upserts == 2:
+            raise full
+        return upsert(records)
+
+    monkeypatch.setattr(collection, "upsert", fills_up)
+    with pytest.raises(
+        IngestError, match=r"stopped after 4 photos were written: .*No space left.*run the same"
+    ) as caught:
+        ingest(collection, photos, batch_size=2)
+    assert caught.value.__cause__ is full
+    assert caught.value.indexed == len(collection.rows) == 4
+    assert collection.flushes == 0
+    monkeypatch.setattr(collection, "upsert", upsert)
+    assert counts(ingest(collection, photos, batch_size=2)) == (10, 6, 4, 0)
+
+
+@pytest.mark.parametrize("method", ["stored", "flush"])
+def test_other_failures_of_the_collection(collection, photos, monkeypatch, method):
+    def lost(*arguments):
+        raise ConnectionError("server went away")
+
+    monkeypatch.setattr(collection, method, lost)
+    with pytest.raises(IngestError, match="server went away") as caught:
+        ingest(collection, photos)
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+def test_a_dead_decoder_is_the_cause(collection, photos, monkeypatch):
+    bug = ZeroDivisionError("a bug")
+
+    def dies(*arguments, **options):
+        raise bug
+
+    monkeypatch.setattr(ingest_module, "load_photo", dies)
+    with pytest.raises(IngestError, match="a bug") as caught:
+        ingest(collection, photos)
+    assert caught.value.__cause__ is bug
+
+
+def test_a_source_that_breaks_in_the_middle(collection, photos):
+    def breaks():
+        yield photos / "1.png"
+        raise OSError("stale handle")
+
+    with pytest.raises(IngestError, match="stale handle") as caught:
+        ingest(collection, breaks())
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_what_is_no_source_is_a_source_error(collection, tmp_path):
+    for source, message in [(tmp_path, "holds no photos"), (tmp_path / "none", "no such file")]:
+        with pytest.raises(SourceError, match=message):
+            ingest(collection, source)
+
+
+def test_sizes_are_checked(collection, photos):
+    for options in ({"batch_size": 0}, {"decoders": 0}):
+        with pytest.raises(CompsketchError, match="both must be at least 1"):
+            ingest(collection, photos, **options)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("closed")])
+def test_breaking_off_ends_every_thread_within_the_deadline(collection, photos, error):
+    """The source never ends, so that reader, decoders and writer are all at work."""
+
+    def endless():
+        number = 0
+        while True:
+            number += 1
+            yield ImageRecord(str(number), f"endless {number}", path=photos / "1.png")
+
+    def interrupts(progress: IngestProgress) -> None:
+        if progress.indexed > 8:
+            raise error
+
+    started = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, IngestError)) as caught:
+        ingest(collection, endless(), batch_size=4, progress=interrupts)
+    assert error in (caught.value, caught.value.__cause__)
+    assert time.monotonic() - started < 5
+
+
+def test_progress_adds_up_and_ends_complete(collection, photos):
+    seen: list[IngestProgress] = []
+    (photos / "bad.png").touch()
+    ingest(collection, photos, batch_size=2, progress=seen.append)
+    assert all(p.indexed + p.skipped + p.failed <= p.read for p in seen)
+    last = seen[-1]
+    assert (last.read, last.indexed, last.skipped, last.failed) == (11, 10, 0, 1)
+    assert last.total in (11, None)
+    assert last.rate == pytest.approx(11 / last.seconds)
+
+
+def test_progress_knows_the_total_while_a_slow_run_lasts(collection, photos, monkeypatch):
+    encode = collection.encoder.encode_images
+
+    def slow(images):
+        time.sleep(0.15)
+        return encode(images)
+
+    monkeypatch.setattr(collection.encoder, "encode_images", slow)
+    totals: list[int | None] = []
+    ingest(collection, [photos], batch_size=4, progress=lambda progress: totals.append(progress.total))
+    assert totals[-1] == 10
+    totals.clear()
+    ingest(collection, iter([photos]), force=True, progress=lambda progress: totals.append(progress.total))
+    assert set(totals) == {None}  # an iterator can be read only once
+
+
+def test_reasons_are_bounded_and_the_rest_counted(collection, monkeypatch):
+    monkeypatch.setattr(ingest_module, "MAX_FAILURES", 3)
+    summary = ingest(collection, [ImageRecord(str(n), f"junk {n}", data=b"junk") for n in range(8)])
+    assert (summary.read, len(summary.failed), summary.failures_dropped) == (8, 3, 5)
+
+
+def test_queues_are_bounded_by_a_slow_encoder(collection, photos, monkeypatch):
+    """No stage runs ahead by more than the docstring's formula allows."""
+    read, encoded, ahead = [0], [0], [0]
+
+    def source():
+        for number in range(600):
+            read[0] += 1
+            yield ImageRecord(str(number), f"photo {number}", path=photos / "1.png")
+
+    encode = collection.encoder.encode_images
+
+    def slow(images):
+        time.sleep(0.005)
+        ahead[0] = max(ahead[0], read[0] - encoded[0])
+        encoded[0] += len(images)
+        return encode(images)
+
+    monkeypatch.setattr(collection.encoder, "encode_images", slow)
+    assert counts(ingest(collection, source(), batch_size=8, decoders=2)) == (600, 600, 0, 0)
+    assert ahead[0] <= ingest_module.CHUNK + 3 * 2 + 4 * 8 + 2
+
+
+def test_stages_overlap(collection, photos, monkeypatch):
+    """Encoding and writing take 0.1 s a batch each; one after the other, ten batches would take 2 s."""
+    encode, upsert = collection.encoder.encode_images, collection.upsert
+
+    def slow_encode(images):
+        time.sleep(0.1)
+        return encode(images)
+
+    def slow_upsert(records):
+        time.sleep(0.1)
+        return upsert(records)
+
+    monkeypatch.setattr(collection.encoder, "encode_images", slow_encode)
+    monkeypatch.setattr(collection, "upsert", slow_upsert)
+    assert ingest(collection, photos, batch_size=1).seconds < 1.7
