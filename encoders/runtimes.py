@@ -1,0 +1,341 @@
+"""Runs a network on numpy batches, as fast as the machine can: a torch module in, a function from array to array out.
+
+What an encoder computes is its bundle's affair, how fast a runtime's: a runtime changes no fingerprint and must agree
+with float32 torch (cosine >= .999). On a CPU OpenVINO is worth a factor of 3 to 6 over a plain torch loop, half of it
+from bfloat16 where the processor has it; on a GPU torch runs in half precision. `reason` says what runs, and why.
+
+Pixels go in as they are decoded, uint8 (B, H, W, 3): put `Normalise` in front of a trunk, so that scaling them is part
+of the compiled graph.
+"""
+
+import copy
+import importlib.util
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from encoders.errors import CompsketchError
+
+KINDS = ("torch", "openvino")
+VARIABLE = "COMPSKETCH_RUNTIME"
+PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_INSTALL = "pip install 'compsketch-milvus[encoders]'"
+
+
+class Normalise(nn.Module):
+    """uint8 pixels as decoded, (B, H, W, C) in 0..255, to a network's input, (B, C, H, W): (x / 255 - mean) / std."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        """Takes C values each, for pixels in 0..1, as `encoders.backbones.Spec` has them."""
+        super().__init__()
+        offset, spread = torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+        # Buffers, so that they follow the module's precision and device, but no part of its weights.
+        self.register_buffer("scale", 1 / (255 * spread), persistent=False)
+        self.register_buffer("shift", -offset / spread, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Returns (B, C, H, W) in the module's precision; the memory keeps the pixels' order (channels_last)."""
+        return pixels.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale + self.shift
+
+
+class Runtime(ABC):
+    """A compiled network: call it with a batch (B, ...) like its example, of any B, from any thread.
+
+    Attributes:
+        kind: "torch" or "openvino".
+        device: Where it runs, as torch names it.
+        precision: What it computes in: "f32", "bf16" or "f16".
+        reason: One line for people: what runs, in which precision, and why this one.
+        output_shape: Shape of one row of the output.
+    """
+
+    kind: str
+
+    def __init__(self, device: str, precision: str, reason: str, example: np.ndarray) -> None:
+        """Runs twice the example once, which warms up and shows the output's shape."""
+        self.device = device
+        self.precision = precision
+        self.reason = reason
+        self._row = example.shape[1:]
+        self._dtype = example.dtype
+        probe = self._run(np.concatenate([example, example]))
+        if len(probe) != 2 * len(example):  # the number of rows was taken for a constant while tracing
+            raise RuntimeError(
+                f"the module returned {len(probe)} rows for {2 * len(example)}: not a network of batches"
+            )
+        self.output_shape: tuple[int, ...] = probe.shape[1:]
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        """Returns the network's output, (B, *output_shape) float32, an array of the caller's own.
+
+        Args:
+            batch: (B, ...) with the example's dtype and row shape; B = 0 gives an empty array.
+
+        Raises:
+            CompsketchError: The dtype or the row shape is another than the example's.
+        """
+        if batch.dtype != self._dtype or batch.shape[1:] != self._row:
+            expected = f"{self._dtype} (B, {', '.join(map(str, self._row))})"
+            raise CompsketchError(f"the network takes {expected}, not {batch.dtype} {batch.shape}")
+        if len(batch) == 0:
+            return np.empty((0, *self.output_shape), np.float32)
+        return self._run(batch)
+
+    @abstractmethod
+    def _run(self, batch: np.ndarray) -> np.ndarray: ...
+
+
+def compile_module(
+    module: nn.Module,
+    example: np.ndarray,
+    runtime: str = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    precision: str | None = None,
+) -> Runtime:
+    """Compiles a network of one input and one output for inference; the module itself is left alone.
+
+    Args:
+        module: Takes a batch like `example`, returns one tensor of as many rows.
+        example: A batch (B, ...) uint8 or float32 of any B >= 1; all but B is fixed by it.
+        runtime: "torch", "openvino", or "auto": $COMPSKETCH_RUNTIME, and without it OpenVINO on a CPU where it is
+            installed, torch elsewhere.
+        device: "cpu" or a CUDA device as torch names it.
+        threads: CPU threads for one call; by default $OMP_NUM_THREADS, and without it what the runtime thinks best.
+            torch has one count for the whole process.
+        precision: "f32", "bf16" or "f16"; by default half on a GPU, what OpenVINO takes for the best on this CPU
+            (bfloat16 where the processor has it), and float32 for torch on a CPU.
+
+    Raises:
+        CompsketchError: A runtime, device, precision or number of threads that does not exist here.
+    """
+    if example.dtype not in (np.uint8, np.float32) or len(example) == 0:
+        raise CompsketchError(
+            f"an example is uint8 or float32 of at least one row, not {example.dtype} {example.shape}"
+        )
+    if precision is not None and precision not in PRECISIONS:
+        raise CompsketchError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    place = _device(device)
+    threads = _threads(threads)
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    kind, why = choose(runtime, os.environ.get(VARIABLE), place.type, has_openvino)
+    if kind == "openvino":
+        return _OpenVino(module, example, threads, precision, why)
+    return _Torch(module, example, place, threads, precision, why)
+
+
+def choose(asked: str, environment: str | None, device: str, has_openvino: bool) -> tuple[str, str]:
+    """Picks the kind of runtime; what is asked for comes before the environment, and that before the machine.
+
+    Args:
+        asked: A kind, or "auto".
+        environment: The value of $COMPSKETCH_RUNTIME, None or empty where it is not set.
+        device: "cpu" or "cuda".
+        has_openvino: Whether it is installed.
+
+    Returns:
+        The kind, and why, as the end of a sentence.
+
+    Raises:
+        CompsketchError: The kind is unknown, not installed, or does not run on the device.
+    """
+    source, wanted = ("runtime", asked) if asked != "auto" else (VARIABLE, environment or "auto")
+    if wanted == "auto":
+        if device != "cpu":
+            return "torch", "the device is a GPU"
+        if has_openvino:
+            return "openvino", "it is installed, and the fastest on CPUs"
+        return "torch", f"openvino, which is several times faster on CPUs, is not installed ({_INSTALL})"
+    if wanted not in KINDS:
+        raise CompsketchError(f"{source}={wanted!r} is no runtime; choose one of auto, {', '.join(KINDS)}")
+    if wanted == "openvino" and device != "cpu":
+        raise CompsketchError(f"{source}=openvino runs on the CPU only, not on {device}; choose torch, or device cpu")
+    if wanted == "openvino" and not has_openvino:
+        raise CompsketchError(f"{source}=openvino, but openvino is not installed; {_INSTALL}, or choose torch")
+    return wanted, f"{source} asks for it"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise CompsketchError(f"unknown device {name!r}; choose cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise CompsketchError(f"device {name!r} is not supported; choose cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CompsketchError(f"device {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices; choose cpu")
+    return device
+
+
+def _threads(asked: int | None) -> int | None:
+    value = os.environ.get("OMP_NUM_THREADS") if asked is None else str(asked)
+    if not value:
+        return None
+    first = value.split(",")[0]  # OpenMP allows one number a nesting level
+    if not first.strip().isdecimal() or int(first) < 1:
+        source = "OMP_NUM_THREADS" if asked is None else "threads"
+        raise CompsketchError(f"{source}={value} is no number of threads; give an integer from 1")
+    return int(first)
+
+
+class _Torch(Runtime):
+    """torch with batch norms folded away and channels_last; half precision and pinned copies on a GPU.
+
+    The GPU's path is written by the book and was not measured.
+    """
+
+    kind = "torch"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        example: np.ndarray,
+        device: torch.device,
+        threads: int | None,
+        precision: str | None,
+        why: str,
+    ) -> None:
+        precision = precision or ("f16" if device.type == "cuda" else "f32")
+        if threads is not None and device.type == "cpu":
+            torch.set_num_threads(threads)
+        self._place = device
+        self._type = PRECISIONS[precision]
+        fused = fuse_conv_bn(module, torch.from_numpy(example.copy()))
+        fused = fused.to(device=device, dtype=self._type)
+        self._module = fused.to(memory_format=torch.channels_last)
+        place = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        reason = f"torch {torch.__version__} ({precision}, {place}): {why}"
+        super().__init__(str(device), precision, reason, example)
+
+    @torch.inference_mode()
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        # torch shares the array's memory, and wants to be allowed to write there even where it does not.
+        x = torch.from_numpy(np.require(batch, requirements=("C", "W")))
+        if self._place.type == "cuda":  # pinned memory is copied while the GPU still works on what came before
+            x = x.pin_memory().to(self._place, non_blocking=True)
+        if x.is_floating_point():
+            x = x.to(self._type)
+            x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        output: Tensor = self._module(x)
+        array: np.ndarray = output.float().cpu().contiguous().numpy()
+        return array
+
+
+class _OpenVino(Runtime):
+    """OpenVINO on the CPU, tuned for the latency of one call, with the number of rows left open."""
+
+    kind = "openvino"
+
+    def __init__(
+        self, module: nn.Module, example: np.ndarray, threads: int | None, precision: str | None, why: str
+    ) -> None:
+        import openvino
+
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None:
+            hints["INFERENCE_NUM_THREADS"] = threads
+        if precision is not None:
+            hints["INFERENCE_PRECISION_HINT"] = precision
+        core = openvino.Core()
+        try:
+            self._compiled = core.compile_model(_to_openvino(module, example), "CPU", hints)
+        except RuntimeError as error:
+            if precision is None:
+                raise
+            raise CompsketchError(f"OpenVINO cannot compute in {precision} on this CPU; leave precision out") from error
+        self._idle: deque[Any] = deque()  # requests that no call is using: one a thread at most
+        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        cores = self._compiled.get_property("INFERENCE_NUM_THREADS")
+        reason = f"openvino {openvino.__version__.split('-')[0]} ({used}, {cores} threads): {why}"
+        super().__init__("cpu", used, reason, example)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            (output,) = request.infer([np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True).values()
+            return np.array(output, np.float32)  # a copy: the next call of this request writes over its output
+        finally:
+            self._idle.append(request)
+
+
+def _to_openvino(module: nn.Module, example: np.ndarray) -> Any:
+    """Converts by OpenVINO's PyTorch frontend, as `openvino.convert_model` does, which also reports its use online."""
+    from openvino import PartialShape, Type
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    still = copy.deepcopy(module).to("cpu").eval()  # the graph shares the weights' memory, and training may go on
+    with warnings.catch_warnings():  # torch deprecates the tracer that OpenVINO uses
+        warnings.simplefilter("ignore")
+        decoder = TorchScriptPythonDecoder(still, example_input=(torch.from_numpy(example.copy()),))
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    (port,) = model.inputs
+    port.get_node().set_element_type(Type.u8 if example.dtype == np.uint8 else Type.f32)
+    model.reshape({port: PartialShape([-1, *example.shape[1:]])})
+    return model
+
+
+def fuse_conv_bn(module: nn.Module, example: Tensor) -> nn.Module:
+    """Folds each batch norm that directly follows a convolution into it; returns a copy in eval mode, on the CPU.
+
+    Which follow which is seen by running the example, so networks may branch and check shapes as they like. timm's
+    batch norms hold an activation, which stays.
+
+    Raises:
+        RuntimeError: The folded network disagrees on the example: something else uses a convolution's output.
+    """
+    module = copy.deepcopy(module).to("cpu").eval()
+    pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = []
+    made: list[tuple[Tensor, nn.Conv2d]] = []  # holds the tensors, so that no two share an identity
+
+    def seen(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            made.append((output, layer))
+        elif isinstance(layer, nn.BatchNorm2d):
+            pairs.extend((layer, conv) for tensor, conv in made if tensor is inputs[0])
+
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+    hooks = [layer.register_forward_hook(seen) for layer in layers]
+    with torch.inference_mode():
+        before: Tensor = module(example)
+    for hook in hooks:
+        hook.remove()
+    made.clear()
+    once = [(bn, conv) for bn, conv in pairs if _count(pairs, 0, bn) == _count(pairs, 1, conv) == 1]
+    folded = {bn: _fold(bn, conv) for bn, conv in once}
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if child in folded:
+                setattr(parent, name, folded[child])
+    with torch.inference_mode():
+        after: Tensor = module(example)
+    if not torch.allclose(after, before, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise RuntimeError("the network uses a convolution's output beside its batch norm: they cannot be fused")
+    return module
+
+
+def _count(pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]], side: int, layer: nn.Module) -> int:
+    return sum(pair[side] is layer for pair in pairs)
+
+
+def _fold(bn: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Module:
+    """Puts the norm's statistics into the convolution; returns what stays in the norm's place."""
+    mean, var = bn.running_mean, bn.running_var
+    conv.weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, bn.eps, bn.weight, bn.bias)  # type: ignore
+    conv.bias = bias
+    activation = getattr(bn, "act", None)
+    return activation if isinstance(activation, nn.Module) else nn.Identity()

