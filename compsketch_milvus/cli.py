@@ -6,6 +6,7 @@ failures), 2 (usage or input), 130 (interrupted). Modules are imported where the
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from compsketch_milvus.demo import DemoResult
     from compsketch_milvus.ingest import IngestSummary
     from compsketch_milvus.search import SearchResult
+    from encoders.sketch import Sketch
 
 __all__ = ["app", "main"]
 
@@ -83,7 +85,7 @@ def _collection(
     create: bool = False,
     encodes: bool = True,
 ) -> SketchCollection:
-    """Open the collection that flags, environment and settings file name; where nothing ``encodes``, without encoder."""
+    """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``."""
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.encoder import connect
     from compsketch_milvus.settings import load_settings
@@ -247,12 +249,16 @@ def delete(
 
     if sum((bool(ids), bool(filter), everything)) != 1:
         raise CollectionError("what to delete? give ids, or --filter EXPRESSION, or --all, one of the three")
-    if everything and not yes and not typer.confirm("Delete all photos of the collection?", err=True):
+    if everything and not yes and not _confirmed("Delete all photos of the collection?"):
         raise CollectionError("nothing was deleted; give --yes to delete all")
     with _collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
         deleted = photos.delete(ids) if ids else photos.delete(filter=EVERYTHING if everything else filter)
         answer = {"deleted": deleted, "count": photos.count(), "collection": photos.name}
     emit(answer, as_json, lambda: typer.echo("{deleted} deleted, {count} left in {collection}".format(**answer)))
+
+
+def _confirmed(question: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(question, err=True)
 
 
 @app.command()
@@ -270,8 +276,16 @@ def render(
     save(network_view(query, title=sketch.name), out)
     objects = [{"label": item.label, "bbox": list(item.box), "strokes": len(item.strokes)} for item in query.objects]
     answer = {"image": str(out), "width": query.width, "height": query.height, "objects": objects}
-    rows = [(item["label"] or "", item["strokes"], [round(x, 1) for x in item["bbox"]]) for item in objects]
-    emit(answer, as_json, lambda: table(["object", "strokes>", "box"], rows, title=f"drawn to {out}"))
+    emit(answer, as_json, lambda: _print_render(query, out))
+
+
+def _print_render(sketch: Sketch, out: Path) -> None:
+    rows = [
+        (item.label or index, len(item.strokes), *(f"{value:.1f}" for value in item.box))
+        for index, item in enumerate(sketch.objects)
+    ]
+    table(["object", "strokes>", "x0>", "y0>", "x1>", "y1>"], rows)
+    typer.echo(f"drawn to {out}")
 
 
 @app.command()
@@ -293,11 +307,10 @@ def evaluate(
     from encoders.evaluation.compare import evaluate as measure
 
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    subset = "held_out" if held_out else "all"
     with StageBar() as bar:
         scores = measure(
             connect(encoder), annotations, images, sketches,
-            methods=names, tau=tau, limit=limit, seed=seed, subset=subset, progress=bar,
+            methods=names, tau=tau, limit=limit, seed=seed, subset="held_out" if held_out else "all", progress=bar,
         )  # fmt: skip
     emit(scores, as_json, lambda: _print_scores(scores))
 
