@@ -16,10 +16,13 @@ from encoders.errors import SketchError
 
 MAX_INKS = 64  # before stray dots are dropped
 CONTRAST = 36  # Euclidean RGB distance from the paper at which a pixel is ink
+EDGE = 12  # likewise at which it is the edge of ink
 SAME_SOLID = 40  # colours of solid places nearer than this are one ink
 SAME_CRISP = 12  # likewise in a picture without antialiasing
 NEAR_BLEND = 40  # how far from an ink's segment a pixel may lie and be explained by it
 CRISP_COLOURS = 32  # no more exact colours than this: no antialiasing
+FAR = 60  # what it costs a pixel to belong to an ink with no solid pixel close by
+MIN_TONE = 24  # solid pixels that a paler tone of another ink needs
 MIN_CORE = 8  # pixels that an ink has to explain
 
 
@@ -46,10 +49,11 @@ def separate(pixels: np.ndarray) -> Inks:
     if not ink.any():
         raise SketchError("it has no ink: nothing stands out from the paper; draw with darker colours")
     core = ink & (contrast >= _around(contrast, np.maximum) - 1.0)
-    colours = _find(pixels, ink, core, paper)
+    solid = core & (_around(contrast, np.minimum) > EDGE)  # inside a line of three pixels: pure ink, no blend
+    colours = _find(pixels, contrast, core, solid, paper)
     if len(colours) > MAX_INKS:
         raise SketchError("it has too many colours for a sketch; is it a photo? use one plain colour an object")
-    return Inks(colours, _assign(pixels, ink, core, paper, colours))
+    return Inks(colours, _assign(pixels, ink, solid, paper, colours))
 
 
 def _paper(pixels: np.ndarray) -> np.ndarray:
@@ -64,14 +68,15 @@ def _paper(pixels: np.ndarray) -> np.ndarray:
     return paper
 
 
-def _find(pixels: np.ndarray, ink: np.ndarray, core: np.ndarray, paper: np.ndarray) -> np.ndarray:
+def _find(
+    pixels: np.ndarray, contrast: np.ndarray, core: np.ndarray, solid: np.ndarray, paper: np.ndarray
+) -> np.ndarray:
     """(K, 3) the inks' colours."""
-    exact, counts = np.unique(_code(pixels[ink], 8), return_counts=True)
+    exact, counts = np.unique(_code(pixels[contrast > CONTRAST], 8), return_counts=True)
     if len(exact) <= CRISP_COLOURS:
         core_counts = np.array([(_code(pixels[core], 8) == code).sum() for code in exact])
         pure = core_counts * 2 >= counts  # an edge's blends lie beside something darker
         return _merge(_decode(exact[pure], 8), core_counts[pure], SAME_CRISP)
-    solid = core & _around(ink, np.minimum)  # inside a line at least three pixels wide: the ink itself, no blend
     found = _solid(*_bins(pixels[solid]), *_bins(pixels[core]), paper)
     # Lines too thin to have such a place: what core pixels no ink explains.
     colours, weights = _bins(pixels[core])
@@ -94,8 +99,8 @@ def _solid(
 ) -> np.ndarray:
     """(K, 3) inks among the colours of solid places.
 
-    A paler tone of another ink (grey beside black) counts only if most of its core pixels are solid; otherwise it
-    is where thin lines of the other ink cross.
+    A paler tone of another ink (grey beside black) counts only if enough of its core pixels are solid; otherwise
+    it is where thin lines of the other ink cross.
     """
     found = np.zeros((0, 3))
     for colour in _merge(colours, weights, SAME_SOLID):
@@ -104,28 +109,28 @@ def _solid(
         others = colours[weights >= MIN_CORE]
         stronger = others[np.linalg.norm(others - paper, axis=1) > np.linalg.norm(colour - paper) + SAME_SOLID]
         tone = len(stronger) > 0 and bool((_cost(colour[None], paper, stronger) <= NEAR_BLEND).any())
-        if count >= MIN_CORE and (not tone or count >= 0.5 * around):
+        if count >= (max(MIN_TONE, around / 3) if tone else MIN_CORE):
             found = np.concatenate([found, colour[None]])
     return found
 
 
 def _assign(
-    pixels: np.ndarray, ink: np.ndarray, core: np.ndarray, paper: np.ndarray, colours: np.ndarray
+    pixels: np.ndarray, ink: np.ndarray, solid: np.ndarray, paper: np.ndarray, colours: np.ndarray
 ) -> np.ndarray:
-    """Core pixels go to the nearest ink; the others to the nearest of those whose core is at most two pixels off."""
+    """Solid pixels go to the nearest ink; the others too, but one with solid pixels close by is preferred."""
     owner = np.full(ink.shape, -1, dtype=np.int8)
     levels = _decode(np.arange(2**15), 5)
     cost = _cost(levels, paper, colours)
     # Blends of black and of grey lie on one line: there the nearer colour decides.
     cost += 0.15 * np.sqrt(((levels[:, None] - colours) ** 2).sum(axis=2))
     nearest = cost.argmin(axis=1)  # (32768,)
-    owner[core] = nearest[_code(pixels[core], 5)]
-    soft = ink & ~core
+    owner[solid] = nearest[_code(pixels[solid], 5)]
+    soft = ink & ~solid
     codes = _code(pixels[soft], 5)
-    best, choice = np.full(len(codes), np.inf), nearest[codes]
+    best, choice = np.full(len(codes), np.inf), np.zeros(len(codes), dtype=np.int64)
     for number in range(len(colours)):
         near = _around(_around(owner == number, np.maximum), np.maximum)[soft]
-        price = np.where(near, cost[codes, number], np.inf)
+        price = cost[codes, number] + np.where(near, 0.0, FAR)
         better = price < best
         best[better], choice[better] = price[better], number
     owner[soft] = choice

@@ -9,6 +9,7 @@ from encoders.formats.skeleton import components, outline, thin, trace
 DOT = 0.02  # of the longest side (at least 6 pixels): a piece no larger is a dot
 GAP = 0.03  # of the longest side: pieces of one-colour ink nearer than this are one object
 STRAY = 0.15  # of the rest's longest side: a dot further off than this from the rest's box is stray
+SPECK = 4  # pixels of the longest side: smaller pieces on the edge of another ink are its antialiasing
 FILLED = 0.2  # of a piece's longest side: a mean width above this (and 8 pixels) is a filled shape, not a line
 
 Piece = tuple[slice, slice]
@@ -38,12 +39,26 @@ def strokes_of(mask: np.ndarray) -> list[np.ndarray]:
     return [stroke + np.array([[x0], [y0]]) for stroke in trace(lines)]
 
 
-def without_stray_dots(mask: np.ndarray) -> np.ndarray:
-    """The mask without dots that lie far off the rest; all dots, or none at all, and nothing is taken away."""
+def without_stray_dots(mask: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The mask of one ink without what is not part of its drawing.
+
+    That is dots far off the rest, and specks on the edge of another ink, whose antialiasing they are. Where all is
+    dots nothing is taken away.
+
+    Args:
+        mask: bool (H, W), this ink.
+        others: bool (H, W), all other inks.
+    """
     labels, count = components(mask)
     if count < 2:
         return mask
     boxes = _boxes(labels, count)
+    specks = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) < SPECK
+    specks &= np.isin(np.arange(count) + 1, labels[mask & _widen(others, 1)])
+    if specks.any() and not specks.all():
+        mask = mask & np.concatenate([[False], ~specks])[labels]
+        labels, count = components(mask)
+        boxes = _boxes(labels, count)
     dots = _are_dots(boxes, mask.shape)
     if dots.all() or not dots.any():
         return mask

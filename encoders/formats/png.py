@@ -61,7 +61,7 @@ def _masks(pixels: np.ndarray) -> list[np.ndarray]:
     """One bool (H, W) an object, of a drawing that nothing is known about."""
     inks = separate(pixels)
     masks = [inks.owner == number for number in range(len(inks.colours))]
-    masks = [without_stray_dots(mask) for mask in masks if mask.any()]
+    masks = [without_stray_dots(mask, (inks.owner >= 0) & ~mask) for mask in masks if mask.any()]
     masks = [mask for mask in masks if not is_dot(mask)] or masks
     return pieces(masks[0]) if len(masks) == 1 else masks
 
