@@ -7,6 +7,7 @@ of theirs by hand-drawn outlines and set on the others at places drawn from a se
 from __future__ import annotations
 
 import importlib.util
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,14 +116,22 @@ def gather(folder: Path, *, scenes: int = 300, seed: int = 0) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, image in originals():
-        image.save(folder / f"photo-{name}.jpg", quality=90)
+        _write(image, folder / f"photo-{name}.jpg")
     rng = np.random.default_rng(seed)
     cutouts = {label: _cut_out(*entry) for label, entry in CUTOUTS.items()}
     backgrounds = [_background(*entry) for entry in BACKGROUNDS]
     for number in range(scenes):
         scene = compose(rng, cutouts, backgrounds)
-        scene.image.save(folder / f"scene-{number:03d}-{scene.name}.jpg", quality=88)
+        _write(scene.image, folder / f"scene-{number:03d}-{scene.name}.jpg")
     return scenes + len(PHOTOS)
+
+
+def _write(image: Image.Image, path: Path) -> None:
+    """Write a JPEG, but leave one alone that is the same: an ingest takes a new file for a new photo."""
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=88)
+    if not path.exists() or path.read_bytes() != data.getvalue():
+        path.write_bytes(data.getvalue())
 
 
 def originals() -> list[tuple[str, Image.Image]]:
