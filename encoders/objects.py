@@ -52,6 +52,18 @@ class Branch(nn.Sequential):
         )
 
 
+class Pooled(nn.Module):
+    """A trunk as a network of pooled features, (B, 3, S, S) to (B, P)."""
+
+    def __init__(self, trunk: backbones.Backbone) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        return self.trunk.pooled(images)
+
+
 class ObjectEncoder(nn.Module):
     """f_s and f_i with their shared last layer, and the class vectors that training pulled them to.
 

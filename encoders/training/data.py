@@ -1,7 +1,8 @@
 """What training reads: annotated photos, labelled photos and sketches under one folder, held-out parts left out.
 
 The folder is walked one level deep: a subfolder with ``annotations.json`` and ``images/`` holds photos with boxes, one with
-``labels.json`` and ``images/`` photos with a class each; sketches are ``*.ndjson`` or ``*.ndjson.gz`` files.
+``labels.json`` and ``images/`` photos with a class each, ``backgrounds/`` holds photos of nothing in particular; sketches are
+``*.ndjson`` or ``*.ndjson.gz`` files.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from encoders.evaluation.compositions import split_photos, split_sketches
 from encoders.images import read_image
 
 
+FEW = 5  # photos a class, on average; a set with fewer teaches no class, and its photos count as unlabelled
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """The training part of a data folder.
@@ -29,6 +33,7 @@ class TrainingSet:
         labelled: Paths of photos of one object; ``labels`` their words.
         labels: See ``labelled``.
         unlabelled: Paths of further photos, for the projection.
+        backgrounds: Paths of photos of nothing in particular, to paste objects on.
         sketches: Single-object sketches.
         vocabulary: All class words, sorted; sketches and boxes refer to it.
     """
@@ -39,6 +44,7 @@ class TrainingSet:
     labelled: list[Path]
     labels: list[str]
     unlabelled: list[Path]
+    backgrounds: list[Path]
     sketches: files.SketchSet
     vocabulary: list[str]
 
@@ -57,40 +63,40 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     photos: list[Path] = []
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
+    named: set[str] = set()
     for path in sorted(folder.glob("*/annotations.json")):
         annotations = files.read_annotations(path)
+        named.update(class_map.word(name) or name for name in annotations.classes)
         part = annotations.select(split_photos(annotations.files) == held_out)
         for i, file in enumerate(part.files):
             rows = part.by_photo[i]
             photos.append(path.parent / "images" / file)
             boxes.append(part.normalised[rows].astype(np.float32))
             words.append([class_map.word(part.classes[row]) or part.classes[row] for row in rows])
-    labelled, labels, unlabelled = _labelled_photos(folder, held_out)
+    labelled: list[tuple[Path, str]] = []
+    unlabelled: list[Path] = []
+    for path in sorted(folder.glob("*/labels.json")):
+        found = files.read_labels(path)
+        pairs = [(path.parent / "images" / file, name) for file, name in zip(found.files, found.classes, strict=True)]
+        kept = [pair for pair, out in zip(pairs, split_photos(found.files), strict=True) if out == held_out]
+        if len(pairs) < FEW * len(set(found.classes)):
+            unlabelled += [path for path, _ in kept]
+        else:
+            labelled += kept
+            named.update(found.classes)
     sketch_files = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
     if not sketch_files or not photos:
         missing = "photos (*/annotations.json beside images/)" if sketch_files else "sketches (*.ndjson, *.ndjson.gz)"
         raise DataError(f"{folder} has no {missing}; give the folder that holds both, see the README's part on training")
     sketches = files.read_sketches(sketch_files[0])
-    vocabulary = sorted({*sketches.words, *labels, *(word for row in words for word in row)})
+    # Both parts have the whole set's vocabulary: a class number means the same in either.
+    vocabulary = sorted({*sketches.words, *named})
+    backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
     sketches = sketches.select(split_sketches(sketches.key_ids) == held_out)
-    return TrainingSet(photos, boxes, words, labelled, labels, unlabelled, sketches, vocabulary)
-
-
-def _labelled_photos(folder: Path, held_out: bool) -> tuple[list[Path], list[str], list[Path]]:
-    """Photos with one class; a set whose every class has one photo teaches no class and counts as unlabelled."""
-    labelled: list[Path] = []
-    labels: list[str] = []
-    unlabelled: list[Path] = []
-    for path in sorted(folder.glob("*/labels.json")):
-        found = files.read_labels(path)
-        keep = split_photos(found.files) == held_out
-        images = [path.parent / "images" / file for file, kept in zip(found.files, keep, strict=True) if kept]
-        if len(set(found.classes)) == len(found.classes):
-            unlabelled += images
-        else:
-            labelled += images
-            labels += [name for name, kept in zip(found.classes, keep, strict=True) if kept]
-    return labelled, labels, unlabelled
+    labels = [name for _, name in labelled]
+    return TrainingSet(
+        photos, boxes, words, [path for path, _ in labelled], labels, unlabelled, backgrounds, sketches, vocabulary
+    )
 
 
 def crops(path: Path, boxes: np.ndarray, size: int, margin: float = 0.05) -> np.ndarray:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.objects import ObjectConfig, ObjectEncoder, normalise
+from encoders.objects import ObjectConfig, ObjectEncoder, Pooled, normalise
+from encoders.runtimes import Normalise, compile_module
 from encoders.training.augment import rasters
 from encoders.training.data import TrainingSet, crops, read_training_set
 from encoders.training.losses import triplet
@@ -82,20 +83,17 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, config: Config, cache
     jobs = [*zip(data.photos, data.boxes, data.words, strict=True)]
     jobs += [(path, whole, [word]) for path, word in zip(data.labelled, data.labels, strict=True)]
     spec, size = model.photo_trunk.spec, config.objects.crop_size
+    network = nn.Sequential(Normalise(spec.mean, spec.std), Pooled(model.photo_trunk)).eval()
+    run = compile_module(network, np.zeros((1, size, size, 3), np.uint8), threads=config.threads)
     features: list[np.ndarray] = []
     classes: list[int] = []
     started = time.monotonic()
-    trunk = model.photo_trunk.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for done, (path, boxes, words) in enumerate(jobs):
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         keep = np.flatnonzero(area > config.min_area)
-        if not len(keep):
-            continue
-        pixels = torch.from_numpy(crops(path, boxes[keep], size))
-        with torch.inference_mode(), autocast():
-            pooled = trunk.pooled(normalise(pixels, spec.mean, spec.std)).float()
-        features.append(pooled.numpy().astype(np.float16))
-        classes += [number[words[i]] for i in keep]
+        if len(keep):
+            features.append(run(crops(path, boxes[keep], size)).astype(np.float16))
+            classes += [number[words[i]] for i in keep]
         if done % 500 == 0:
             print(f"crops of {done}/{len(jobs)} photos, {time.monotonic() - started:.0f} s", flush=True)
     result = Crops(np.concatenate(features), np.array(classes))
