@@ -77,7 +77,7 @@ def test_a_scene_holds_its_things_where_it_says():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(SourceError, match="pip install scikit-image.*photos of your own"):
+    with pytest.raises(SourceError, match=r"pip install scikit-image.*photos of your own"):
         originals()
 
 

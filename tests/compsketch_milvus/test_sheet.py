@@ -26,7 +26,7 @@ def sketch():
     """Two objects, left and right."""
     square = np.array([[0.0, 80, 80, 0, 0], [0, 0, 80, 80, 0]])
     left = SketchObject([square + 10], "cup")
-    return Sketch(200, 100, (left, SketchObject([square + [[110], [10]]])))
+    return Sketch(200, 100, (left, SketchObject([square + np.array([[110], [10]])])))
 
 
 @pytest.fixture
