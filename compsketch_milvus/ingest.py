@@ -200,9 +200,11 @@ class _Ingest:
         self.client_lock = threading.Lock()  # MilvusClient promises nothing about threads: one call at a time
         self.in_flight: set[str] = set()  # ids read, and not yet written, failed or left out
         self.in_flight_lock = threading.Lock()
+        self.over = threading.Event()
         self.reported = 0.0
 
     def run(self) -> IngestSummary:
+        """Run the stages to their end, or break them off and say why."""
         try:
             self.crew.start(self.read, self.records, name="ingest-read")
             for number in range(self.decoders):
@@ -224,6 +226,8 @@ class _Ingest:
             self.crew.abort(Aborted())
             self.crew.join(DEADLINE_SECONDS)
             raise
+        finally:
+            self.over.set()
         self.crew.join(DEADLINE_SECONDS)
         if self.crew.error is not None:
             raise self.failure(self.crew.error) from self.crew.error
@@ -247,7 +251,7 @@ class _Ingest:
         try:
             for _ in iterate(self.source):
                 total += 1
-                if self.crew.aborted:
+                if self.over.is_set():
                     return
         except Exception:
             return
