@@ -7,7 +7,6 @@ pymilvus nor torch is loaded before it is needed.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from compsketch_milvus.functions import SketchEmbeddingFunction
     from compsketch_milvus.search import Hit
     from encoders.sketch import Sketch, SketchObject
+
+    __version__: str
 
 __all__ = [
     "CompsketchError",
@@ -41,16 +42,23 @@ _HOMES = {
     "connect": "compsketch_milvus.encoder",
 }
 
-try:
-    __version__ = version("compsketch-milvus")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0.0.0"
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("compsketch-milvus")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "0.0.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
 

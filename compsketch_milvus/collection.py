@@ -1,8 +1,4 @@
-"""A collection of photos in Milvus: its schema, the encoder it belongs to, and the ways in and out.
-
-Every collection keeps, as JSON in its property `compsketch` and in its description (Milvus Lite drops the one, old
-servers the other), which encoder made its vectors and which index was chosen. It is opened with that encoder only.
-"""
+"""A collection of photos in Milvus: its schema, the encoder it belongs to, and the ways in and out."""
 
 from __future__ import annotations
 
@@ -13,7 +9,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from compsketch_milvus.errors import CollectionError, FingerprintError, ServerError
+from compsketch_milvus.errors import CollectionError, ServerError
+from compsketch_milvus.identity import PROPERTY, Identity
 from compsketch_milvus.index import IndexChoice, ServerFacts, choose, probe
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.rows import batches, check_id
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SketchCollection"]
 
-FORMAT = 1  # of the schema and of what is kept beside it
-PROPERTY = "compsketch"
 LONG = 600  # seconds for what moves data
 IDS_A_CALL = 1000
 _log = logging.getLogger(__name__)
@@ -47,13 +42,11 @@ class SketchCollection:
         uri: where it is, without credentials.
         facts: what is known of the server.
         index: the index in use, and why.
-        dim: length of a vector.
     """
 
     def __init__(self, name: str, encoder: Encoder | None, client: MilvusClient, uri: str, facts: ServerFacts) -> None:
         self.name, self.client, self.uri, self.facts = name, client, public_uri(uri), facts
         self._encoder = encoder
-        self._meta: dict[str, Any] = {}
         self._unusable: str | None = None
 
     @classmethod
@@ -143,9 +136,10 @@ class SketchCollection:
     def _prepare(self, create: bool, index: str, params: dict[str, Any]) -> None:
         if self.call("look up the collection", "has_collection"):
             described = self.call("describe the collection", "describe_collection")
-            self._meta = self._read_meta(described)
-            self._check_encoder()
-            self.facts = replace(self.facts, dim=self._meta["dim"])
+            self._identity = Identity.read(described, self.name)
+            if self._encoder is not None:
+                self._identity.check(self._encoder, self.name)
+            self.facts = replace(self.facts, dim=self.dim)
             self._prepare_index(index, params)
         else:
             self._create(create, index, params)
@@ -159,59 +153,26 @@ class SketchCollection:
         encoder, kinds = self._encoder, pymilvus().DataType
         self.facts = replace(self.facts, dim=encoder.dim)
         choice = choose(self.facts, index, params)  # refused before anything is made
-        self._meta = {
-            "format": FORMAT,
-            "encoder": encoder.name,
-            "fingerprint": encoder.fingerprint,
-            "dim": encoder.dim,
-            "index": _noted(choice, index),
-        }
-        noted = json.dumps(self._meta)
+        noted = Identity.noted(choice, index)
+        self._identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted)
+        kept = self._identity.to_json()
         with guard("create the collection", self.uri):
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=noted)
+            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=kept)
             schema.add_field("id", kinds.VARCHAR, max_length=64, is_primary=True)
             schema.add_field("source", kinds.VARCHAR, max_length=4096)
             schema.add_field("width", kinds.INT64)
             schema.add_field("height", kinds.INT64)
             schema.add_field("vector", kinds.FLOAT_VECTOR, dim=encoder.dim)
         # Session: a search sees what this process wrote before it.
-        more = {"schema": schema, "properties": {PROPERTY: noted}, "consistency_level": "Session"}
+        more = {"schema": schema, "properties": {PROPERTY: kept}, "consistency_level": "Session"}
         self.call("create the collection", "create_collection", timeout=LONG, **more)
         self._build(choice)
-
-    def _read_meta(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        for text in (described.get("properties", {}).get(PROPERTY), described.get("description")):
-            try:
-                meta = json.loads(text or "")
-            except ValueError:
-                continue
-            if isinstance(meta, dict) and {"format", "encoder", "fingerprint", "dim", "index"} <= set(meta):
-                if meta["format"] != FORMAT:
-                    raise CollectionError(
-                        f"collection {self.name!r} has format {meta['format']}, this version reads {FORMAT}; "
-                        "update compsketch-milvus, or ingest into another collection"
-                    )
-                return meta
-        raise CollectionError(
-            f"collection {self.name!r} at {self.uri} was not made by compsketch (no encoder's fingerprint with it); "
-            "choose another name with --collection"
-        )
-
-    def _check_encoder(self) -> None:
-        encoder, meta = self._encoder, self._meta
-        if encoder is None or (encoder.fingerprint, encoder.dim) == (meta["fingerprint"], meta["dim"]):
-            return
-        raise FingerprintError(
-            f"collection {self.name!r} was made by encoder {meta['encoder']!r} ({meta['fingerprint']}, "
-            f"{meta['dim']}-D), not by {encoder.name!r} ({encoder.fingerprint}, {encoder.dim}-D), and their vectors "
-            "cannot be compared; use that encoder, or ingest again into another collection"
-        )
 
     # --- the index ---
 
     def _prepare_index(self, index: str, params: dict[str, Any]) -> None:
         state = self._index_state()
-        noted = self._meta["index"]
+        noted = self._identity.index
         if state and state.get("metric_type", "L2") != "L2":
             raise CollectionError(
                 f"collection {self.name!r} is indexed by {state['metric_type']}, not L2; drop the index"
@@ -242,7 +203,9 @@ class SketchCollection:
         # pymilvus sends parameters flat, and Milvus Lite reads only those under "params".
         params = {"params": choice.params} if self.facts.kind == "lite" else choice.params
         wanted.add_index("vector", choice.type, "vector", metric_type="L2", params=dict(params))
-        self.call(f"build the index {choice.type}", "create_index", index_params=wanted, timeout=6 * LONG)
+        # Milvus Lite has built it when the call returns; pymilvus would sleep half a second before it asks.
+        waits: dict[str, Any] = {"timeout": 6 * LONG, "sync": self.facts.kind != "lite"}
+        self.call(f"build the index {choice.type}", "create_index", index_params=wanted, **waits)
         self.index = choice
 
     def _rebuild(self, choice: IndexChoice, drop: bool) -> None:
@@ -253,9 +216,9 @@ class SketchCollection:
         self._build(choice)
 
     def _note(self, choice: IndexChoice, want: str) -> None:
-        self._meta["index"] = _noted(choice, want)
-        noted = {PROPERTY: json.dumps(self._meta)}
-        self.call("keep the index's parameters", "alter_collection_properties", properties=noted)
+        self._identity = replace(self._identity, index=Identity.noted(choice, want))
+        kept = {PROPERTY: self._identity.to_json()}
+        self.call("keep the index's parameters", "alter_collection_properties", properties=kept)
 
     def optimize(self) -> IndexChoice:
         """Give a collection that has outgrown exact search, and whose index was left to us, an approximate index.
@@ -263,7 +226,7 @@ class SketchCollection:
         Returns:
             The index in use afterwards; its `reason` says why.
         """
-        if self._meta["index"]["want"] == "auto" and self.index.type == "FLAT":
+        if self._identity.index["want"] == "auto" and self.index.type == "FLAT":
             choice = choose(replace(self.facts, rows=self.count()))
             if choice.type != "FLAT":
                 self._note(choice, "auto")
@@ -367,7 +330,8 @@ class SketchCollection:
 
     @property
     def dim(self) -> int:
-        return int(self._meta["dim"])
+        """Length of a vector."""
+        return self._identity.dim
 
     def info(self) -> dict[str, Any]:
         """The collection in one JSON object: name, count, dim, encoder, index and server."""
@@ -377,7 +341,7 @@ class SketchCollection:
             "collection": self.name,
             "count": self.count(),
             "dim": self.dim,
-            "encoder": {"name": self._meta["encoder"], "fingerprint": self._meta["fingerprint"]},
+            "encoder": {"name": self._identity.encoder, "fingerprint": self._identity.fingerprint},
             "index": {**index, "state": str(state.get("state", "missing"))},
             "server": {"kind": self.facts.kind, "version": self.facts.version, "uri": self.uri},
         }
@@ -398,10 +362,6 @@ class SketchCollection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _noted(choice: IndexChoice, want: str) -> dict[str, Any]:
-    return {"want": want.lower(), "type": choice.type, "params": choice.params, "reason": choice.reason}
 
 
 def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:

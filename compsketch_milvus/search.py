@@ -192,7 +192,7 @@ def _completed(
 ) -> list[list[dict[str, Any]]]:
     """Where a filter left too few, fetch every row that passes it.
 
-    A search that does not look at all rows, in a graph or in some of the lists, can miss what a narrow filter lets pass.
+    A search through a graph, or through some of the lists, can miss what a narrow filter lets pass.
     """
     fewest = min(len(found) for found in rows)
     if fewest >= wanted:

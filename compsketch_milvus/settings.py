@@ -127,8 +127,9 @@ def _refuse_misspelt(names: Iterable[str], where: str) -> None:
     known = [variable for variable, _ in VARIABLES.values()]
     for name in names:
         if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            ours = sorted(variable for variable in known if variable.startswith(PREFIX))
+            near = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in ours], n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(ours)}"
             raise SettingsError(f"{name} in {where} is no setting; {hint}")
 
 

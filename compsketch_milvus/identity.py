@@ -1,0 +1,94 @@
+"""What a collection remembers of its making: the encoder of its vectors, and the index that was chosen.
+
+It is kept as JSON in the collection's property `compsketch` and in its description: Milvus Lite drops the one, old
+servers the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from compsketch_milvus.errors import CollectionError, FingerprintError
+from compsketch_milvus.index import IndexChoice
+
+if TYPE_CHECKING:
+    from compsketch_milvus.encoder import Encoder
+
+__all__ = ["FORMAT", "PROPERTY", "Identity"]
+
+FORMAT = 1  # of the schema and of this
+PROPERTY = "compsketch"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The making of a collection.
+
+    Args:
+        encoder: name of the encoder.
+        fingerprint: of the encoder.
+        dim: length of a vector.
+        index: the index: `want` ("auto" or a type), and the `type`, `params` and `reason` of what was chosen.
+        format: of the schema.
+    """
+
+    encoder: str
+    fingerprint: str
+    dim: int
+    index: dict[str, Any]
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    def check(self, encoder: Encoder, collection: str) -> None:
+        """Refuse an encoder that did not make the vectors.
+
+        Raises:
+            FingerprintError: its message names both encoders and the way out.
+        """
+        if (encoder.fingerprint, encoder.dim) == (self.fingerprint, self.dim):
+            return
+        raise FingerprintError(
+            f"collection {collection!r} was made by encoder {self.encoder!r} ({self.fingerprint}, {self.dim}-D), "
+            f"not by {encoder.name!r} ({encoder.fingerprint}, {encoder.dim}-D), and their vectors cannot be compared; "
+            "use that encoder, or ingest again into another collection"
+        )
+
+    @staticmethod
+    def noted(choice: IndexChoice, want: str) -> dict[str, Any]:
+        """The entry `index` for a choice."""
+        return {"want": want.lower(), "type": choice.type, "params": choice.params, "reason": choice.reason}
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any], collection: str) -> Identity:
+        """Find it in what Milvus says of a collection.
+
+        Args:
+            described: the answer of `describe_collection`.
+            collection: name, for the message.
+
+        Raises:
+            CollectionError: the collection was not made by this package, or has a format of a later version.
+        """
+        for text in (dict(described.get("properties") or {}).get(PROPERTY), described.get("description")):
+            try:
+                found = json.loads(text or "")
+            except ValueError:
+                continue
+            if not isinstance(found, dict) or "format" not in found or "fingerprint" not in found:
+                continue
+            if found["format"] != FORMAT:
+                raise CollectionError(
+                    f"collection {collection!r} has format {found['format']}, this version reads {FORMAT}; "
+                    "update compsketch-milvus, or ingest into another collection"
+                )
+            return cls(**found)
+        raise CollectionError(
+            f"collection {collection!r} was not made by compsketch (no encoder's fingerprint is kept with it); "
+            "choose another name with --collection"
+        )

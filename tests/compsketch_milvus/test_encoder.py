@@ -1,0 +1,69 @@
+"""The way to an encoder, and what is said where there is none."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from compsketch_milvus.encoder import Encoder, connect
+from compsketch_milvus.errors import CompsketchError, SettingsError
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[tuple]:
+    """What `encoders.local.LocalEncoder.open` is asked for, without loading torch."""
+    calls: list[tuple] = []
+    module = types.ModuleType("encoders.local")
+
+    class LocalEncoder:
+        @staticmethod
+        def open(spec, device):
+            calls.append((spec, device))
+            return "an encoder"
+
+    module.LocalEncoder = LocalEncoder
+    monkeypatch.setitem(sys.modules, "encoders.local", module)
+    return calls
+
+
+def test_the_toy_is_an_encoder(toy_encoder) -> None:
+    assert isinstance(toy_encoder, Encoder)
+
+
+def test_default_environment_and_argument(opened, monkeypatch) -> None:
+    assert connect() == "an encoder"
+    monkeypatch.setenv("COMPSKETCH_ENCODER", "/my/bundle")
+    monkeypatch.setenv("COMPSKETCH_DEVICE", "cuda:1")
+    connect()
+    connect("other", device="cpu")
+    assert opened == [("default", None), ("/my/bundle", "cuda:1"), ("other", "cpu")]
+
+
+@pytest.mark.parametrize("spec", ["grpc://gpu-host:50051", "https://gpu-host"])
+def test_a_service_is_not_available_yet(opened, spec) -> None:
+    with pytest.raises(CompsketchError, match=f"{spec}.*not available in this version; name a bundle"):
+        connect(spec)
+    assert opened == []
+
+
+def test_a_device_that_is_none(opened) -> None:
+    with pytest.raises(SettingsError, match="device=: 'gpu' does not fit"):
+        connect(device="gpu")
+
+
+@pytest.mark.parametrize("missing", ["torch", "torchvision", "timm"])
+def test_without_torch_the_extra_is_named(monkeypatch, missing) -> None:
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name == "encoders.local":
+                raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.delitem(sys.modules, "encoders.local", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
+    with pytest.raises(CompsketchError) as refused:
+        connect()
+    assert str(refused.value) == (
+        f"encoder 'default' needs {missing}, which is not installed: pip install \"compsketch-milvus[encoders]\""
+    )
