@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 MAX_POINTS = 100_000  # of one element; the whole sketch is checked again later
+FARTHEST = 1e9  # pixels from the canvas' corner; keeps all sums finite
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _FLAG = re.compile("[01]")
 _SPACE = re.compile(r"[\s,]*")
@@ -71,10 +72,10 @@ class Flattener:
     def close(self) -> None:
         """Back to where the stroke began; the next one begins there."""
         first = self._parts[0][:, :1]
-        if sum(part.shape[1] for part in self._parts) > 1:
-            self._add(first)
-        else:
+        if len(self._parts) == 1:
             self.strokes.append(first)  # "M x y Z" is a dot
+        elif not np.array_equal(self._parts[-1][:, -1:], first):
+            self._add(first)
         self.finish()
         self._parts = [first]
 
@@ -87,8 +88,8 @@ class Flattener:
     def _place(self, points: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             placed: np.ndarray = self.matrix[:, :2] @ points + self.matrix[:, 2:]
-        if not np.isfinite(placed).all():
-            raise PathError("its coordinates are not finite on the canvas")
+        if not (np.abs(placed) <= FARTHEST).all():  # NaN too
+            raise PathError("its coordinates lie absurdly far from the canvas")
         return placed
 
     def _add(self, points: np.ndarray) -> None:
