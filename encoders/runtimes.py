@@ -8,7 +8,6 @@ Pixels go in as they are decoded, uint8 (B, H, W, 3): put `Normalise` in front o
 of the compiled graph.
 """
 
-import copy
 import importlib.util
 import os
 import warnings
@@ -19,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from encoders.errors import CompsketchError
+from encoders.fusing import fuse_conv_bn, round_to_bf16
 
 KINDS = ("torch", "openvino")
 VARIABLE = "COMPSKETCH_RUNTIME"
@@ -210,7 +209,7 @@ class _Torch(Runtime):
             torch.set_num_threads(threads)
         self._place = device
         self._type = PRECISIONS[precision]
-        fused = fuse_conv_bn(module, torch.from_numpy(example.copy()))
+        fused = _prepare(module, example, precision)
         fused = fused.to(device=device, dtype=self._type)
         self._module = fused.to(memory_format=torch.channels_last)
         place = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
@@ -241,20 +240,16 @@ class _OpenVino(Runtime):
     ) -> None:
         import openvino
 
-        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        core = openvino.Core()
+        precision = precision or core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+        hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
-        if precision is not None:
-            hints["INFERENCE_PRECISION_HINT"] = precision
-        core = openvino.Core()
-        try:
-            self._compiled = core.compile_model(_to_openvino(module, example), "CPU", hints)
-        except RuntimeError as error:
-            if precision is None:
-                raise
-            raise CompsketchError(f"OpenVINO cannot compute in {precision} on this CPU; leave precision out") from error
+        self._compiled = core.compile_model(_to_openvino(_prepare(module, example, precision), example), "CPU", hints)
         self._idle: deque[Any] = deque()  # requests that no call is using: one a thread at most
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != precision:
+            raise CompsketchError(f"OpenVINO cannot compute in {precision} on this CPU; choose {used}, or none")
         cores = self._compiled.get_property("INFERENCE_NUM_THREADS")
         reason = f"openvino {openvino.__version__.split('-')[0]} ({used}, {cores} threads): {why}"
         super().__init__("cpu", used, reason, example)
@@ -271,71 +266,25 @@ class _OpenVino(Runtime):
             self._idle.append(request)
 
 
+def _prepare(module: nn.Module, example: np.ndarray, precision: str) -> nn.Module:
+    fused = fuse_conv_bn(module, torch.from_numpy(example.copy()))  # a copy: the module may learn on
+    if precision == "bf16":
+        round_to_bf16(fused)
+    return fused
+
+
 def _to_openvino(module: nn.Module, example: np.ndarray) -> Any:
     """Converts by OpenVINO's PyTorch frontend, as `openvino.convert_model` does, which also reports its use online."""
     from openvino import PartialShape, Type
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    still = copy.deepcopy(module).to("cpu").eval()  # the graph shares the weights' memory, and training may go on
     with warnings.catch_warnings():  # torch deprecates the tracer that OpenVINO uses
         warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(still, example_input=(torch.from_numpy(example.copy()),))
+        decoder = TorchScriptPythonDecoder(module, example_input=(torch.from_numpy(example.copy()),))
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
     (port,) = model.inputs
     port.get_node().set_element_type(Type.u8 if example.dtype == np.uint8 else Type.f32)
     model.reshape({port: PartialShape([-1, *example.shape[1:]])})
     return model
-
-
-def fuse_conv_bn(module: nn.Module, example: Tensor) -> nn.Module:
-    """Folds each batch norm that directly follows a convolution into it; returns a copy in eval mode, on the CPU.
-
-    Which follow which is seen by running the example, so networks may branch and check shapes as they like. timm's
-    batch norms hold an activation, which stays.
-
-    Raises:
-        RuntimeError: The folded network disagrees on the example: something else uses a convolution's output.
-    """
-    module = copy.deepcopy(module).to("cpu").eval()
-    pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = []
-    made: list[tuple[Tensor, nn.Conv2d]] = []  # holds the tensors, so that no two share an identity
-
-    def seen(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            made.append((output, layer))
-        elif isinstance(layer, nn.BatchNorm2d):
-            pairs.extend((layer, conv) for tensor, conv in made if tensor is inputs[0])
-
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
-    hooks = [layer.register_forward_hook(seen) for layer in layers]
-    with torch.inference_mode():
-        before: Tensor = module(example)
-    for hook in hooks:
-        hook.remove()
-    made.clear()
-    once = [(bn, conv) for bn, conv in pairs if _count(pairs, 0, bn) == _count(pairs, 1, conv) == 1]
-    folded = {bn: _fold(bn, conv) for bn, conv in once}
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if child in folded:
-                setattr(parent, name, folded[child])
-    with torch.inference_mode():
-        after: Tensor = module(example)
-    if not torch.allclose(after, before, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-        raise RuntimeError("the network uses a convolution's output beside its batch norm: they cannot be fused")
-    return module
-
-
-def _count(pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]], side: int, layer: nn.Module) -> int:
-    return sum(pair[side] is layer for pair in pairs)
-
-
-def _fold(bn: nn.BatchNorm2d, conv: nn.Conv2d) -> nn.Module:
-    """Puts the norm's statistics into the convolution; returns what stays in the norm's place."""
-    mean, var = bn.running_mean, bn.running_var
-    conv.weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, bn.eps, bn.weight, bn.bias)  # type: ignore
-    conv.bias = bias
-    activation = getattr(bn, "act", None)
-    return activation if isinstance(activation, nn.Module) else nn.Identity()
