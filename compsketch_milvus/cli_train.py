@@ -2,6 +2,86 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-train = typer.Typer(help="Train an encoder bundle, stage by stage, or all.", no_args_is_help=True)
+from compsketch_milvus.terminal import command, emit
+from encoders.errors import DataError
+
+__all__ = ["train"]
+
+train = typer.Typer(
+    help="Train an encoder bundle: objects, spatial and projection, or all three. An interrupted stage goes on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[Path, typer.Option(help="Folder of sketches and annotated photos, as the README describes it")]
+Out = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and results")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
+
+
+@train.command()
+@command
+def objects(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+    """Stage 1: f_s and f_i, one object to 256 numbers (section 3.1 of the paper)."""
+    _run(["objects"], data, out, as_json)
+
+
+@train.command()
+@command
+def spatial(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+    """Stage 2: f_t and the photo side's last layers (section 3.3); needs stage 1's result in --out."""
+    _run(["spatial"], data, out, as_json)
+
+
+@train.command()
+@command
+def projection(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+    """Stage 3: PCA and OPQ (section 3.4), then the bundle; needs the results of stages 1 and 2 in --out."""
+    _run(["projection"], data, out, as_json)
+
+
+@train.command(name="all")
+@command
+def all_stages(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+    """All stages, from nothing to a bundle."""
+    _run(["objects", "spatial", "projection"], data, out, as_json)
+
+
+def _run(stages: Sequence[str], data: Path, out: Path, as_json: bool) -> None:
+    started = time.monotonic()
+    with redirect_stdout(sys.stderr):  # the stages print how they fare
+        results = {stage: str(_stage(stage, data, out)) for stage in stages}
+    answer = {"results": results, "seconds": time.monotonic() - started}
+    emit(answer, as_json, lambda: [typer.echo(f"{stage}: {path}") for stage, path in results.items()])
+
+
+def _stage(stage: str, data: Path, out: Path) -> Path:
+    if stage == "objects":
+        from encoders.training import objects
+
+        return objects.train(objects.Config(data, out))
+    if stage == "spatial":
+        before = _result(out, "objects")
+        from encoders.training import spatial
+
+        return spatial.train(spatial.Config(data, before, out))
+    before = _result(out, "spatial")
+    from encoders.training import projection
+
+    return projection.train(projection.Config(data, before, out))
+
+
+def _result(out: Path, stage: str) -> Path:
+    """What an earlier stage has left, asked for before torch is loaded."""
+    path = out / f"{stage}.pt"
+    if not path.exists():
+        raise DataError(f"{path}: no such result of an earlier stage; run `compsketch train {stage}` with this --out")
+    return path

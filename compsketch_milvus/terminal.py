@@ -38,6 +38,14 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
         _log_to_stderr()
         try:
             status = function(*args, **kwargs) or DONE
+        except BrokenPipeError:
+            raise  # `| head`: the parser knows how to end quietly
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] in ("", "compsketch_milvus", "encoders"):
+                raise  # the installation itself is broken: not for the user to mend
+            hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[all,train]"'
+            _refuse(hint, bool(kwargs.get("as_json")))
+            status = MISUSE
         except (CompsketchError, OSError) as error:
             _refuse(str(error), bool(kwargs.get("as_json")))
             status = FAILURES if isinstance(error, IngestError) else MISUSE  # the one that did part of its work
@@ -64,7 +72,7 @@ def _refuse(message: str, as_json: bool) -> None:
         emit({"error": line}, True, lambda: None)
 
 
-def emit(result: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
+def emit(result: dict[str, Any], as_json: bool, human: Callable[[], object]) -> None:
     """Print a result: as one JSON object, or by ``human`` for people."""
     if as_json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")

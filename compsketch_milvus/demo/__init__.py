@@ -111,6 +111,7 @@ def run(
     with SketchCollection.open(f"demo_{mark}", encoder, uri=str(out / "demo.db")) as collection:
         summary = collection.ingest(source, progress=progress)
         sketches = shipped_sketches(composed=photos is None)
+        collection.search(next(iter(sketches.values())), 1)  # the first search of all warms up: it is not to be timed
         queries = [_ask(collection, title, sketch, out) for title, sketch in sketches.items()]
         result = DemoResult(out / "index.html", collection.count(), summary, queries)
     write_page(result, encoder.name)

@@ -22,7 +22,8 @@ _PAGE = """<!doctype html>
   body {{ margin: 0 auto; max-width: 1240px; padding: 2rem 1.25rem 4rem; background: #fdfdfc; color: #1f2328;
          font: 16px/1.5 system-ui, sans-serif; }}
   h1 {{ font-size: 1.7rem; margin: 0 0 .25rem; }}
-  h2 {{ font-size: 1.15rem; margin: 0; text-transform: capitalize; }}
+  h2 {{ font-size: 1.15rem; margin: 0; }}
+  h2::first-letter {{ text-transform: uppercase; }}
   p {{ margin: .25rem 0 0; color: #59606a; max-width: 46rem; }}
   nav {{ margin: 1rem 0 0; display: flex; flex-wrap: wrap; gap: .4rem; }}
   nav a {{ padding: .15rem .7rem; border-radius: 1rem; background: #eeece7; color: inherit; text-decoration: none;
@@ -53,7 +54,7 @@ def write_page(result: DemoResult, encoder: str) -> None:
 
 def _section(query: DemoQuery, folder: Path) -> str:
     picture = escape(query.sheet.relative_to(folder).as_posix(), quote=True)
-    words = " and ".join(item.label or "an object" for item in query.sketch.objects)
+    words = ", ".join(item.label or "an object" for item in query.sketch.objects)
     best = ", ".join(Path(hit.source).name for hit in query.hits[:3])
     return (
         f'<section id="{_anchor(query)}">\n<h2>{escape(query.title)}</h2>\n'

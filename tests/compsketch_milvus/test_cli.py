@@ -85,9 +85,12 @@ def test_every_command_has_help_and_is_in_the_readme(program, command):
     assert f"compsketch {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all")]
+
+
+@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS if name != "train"), *STAGES])
 def test_every_command_has_json(program, command):
-    program(command, "--help", database=False)
+    program(*command, "--help", database=False)
     assert "--json" in program.out
 
 
@@ -341,3 +344,26 @@ def test_evaluate_refuses_what_is_missing(program, tmp_path):
     missing = ("--annotations", tmp_path / "a.json", "--images", tmp_path, "--sketches", tmp_path / "q.ndjson")
     refused(program, r"q\.ndjson|a\.json", "evaluate", *missing, "--methods", "random", database=False)
     refused(program, "'magic'.*random", "evaluate", *missing, "--methods", "magic", database=False)
+
+
+def test_train_refuses_a_folder_without_data(program, tmp_path):
+    refused(program, "has no", "train", "all", "--data", tmp_path, "--out", tmp_path / "out", database=False)
+
+
+def test_train_names_the_stage_that_has_to_run_before(program, tmp_path):
+    arguments = ("--data", tmp_path, "--out", tmp_path)
+    refused(program, r"objects\.pt.*compsketch train objects", "train", "spatial", *arguments, database=False)
+    refused(program, r"spatial\.pt.*compsketch train spatial", "train", "projection", *arguments, database=False)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_missing_package_is_named_but_a_broken_installation_is_not_hidden(program, tmp_path, monkeypatch, ours):
+    def missing(*_):
+        raise ModuleNotFoundError(name="encoders.training" if ours else "faiss")
+
+    monkeypatch.setattr("compsketch_milvus.cli_train._stage", missing)
+    if ours:
+        with pytest.raises(ModuleNotFoundError):
+            app(["train", "all", "--data", str(tmp_path)])
+    else:
+        refused(program, r"needs faiss.*pip install", "train", "all", "--data", tmp_path, database=False)
