@@ -64,8 +64,8 @@ def round_to_bf16(module: nn.Module) -> None:
     """Rounds the depthwise convolutions' weights, in place, to values that bfloat16 holds, each kernel keeping its sum.
 
     The kernels that look for edges sum to about zero, and rounded one weight at a time they no longer do: every flat
-    part of a photo then leaks into them. For EfficientNet-Lite0 that is most of bfloat16's error: of 16 photos the worst
-    cosine to float32 is .9973 with plain rounding and .9993 with this one, the mean .9991 and .9996.
+    part of a photo then leaks into them. For EfficientNet-Lite0 that is most of bfloat16's error: of 16 photos the
+    worst cosine to float32 is .9973 with plain rounding and .9993 with this one, the mean .9991 and .9996.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups > 1:
