@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compsketch_milvus.cli_train import train
-from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, StageBar, command, emit, note, table
+from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, StageBar, command, emit, note, refuse, table
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -122,7 +122,7 @@ def ingest(
         try:
             summary = photos.ingest(source, batch_size=batch_size, force=force, progress=bar)
         except KeyboardInterrupt:
-            note(f"interrupted after {bar.counts()}; run the same ingest again, it goes on from there")
+            refuse(f"interrupted after {bar.counts()}; run the same ingest again, it goes on from there", as_json)
             return INTERRUPTED
     emit(_ingest_json(summary), as_json, lambda: _print_ingest(summary))
     return FAILURES if summary.failed else 0
@@ -266,6 +266,7 @@ def _confirmed(question: str) -> bool:
 def render(
     sketch: SketchFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to draw")] = Path("render.png"),
+    encoder: EncoderSpec = None,
     as_json: Json = False,
 ) -> None:
     """Draw what the networks see of a sketch: its objects and boxes, and each object's raster."""
@@ -273,10 +274,20 @@ def render(
     from encoders.sketch import Sketch
 
     query = Sketch.open(sketch)
-    save(network_view(query, title=sketch.name), out)
+    save(network_view(query, title=sketch.name, **_raster_sizes(encoder)), out)
     objects = [{"label": item.label, "bbox": list(item.box), "strokes": len(item.strokes)} for item in query.objects]
     answer = {"image": str(out), "width": query.width, "height": query.height, "objects": objects}
     emit(answer, as_json, lambda: _print_render(query, out))
+
+
+def _raster_sizes(encoder: str | None) -> dict[str, Any]:
+    """The raster's size and line width where a bundle is named; without one, those of the bundle that is shipped."""
+    if encoder is None:
+        return {}
+    from encoders.bundle import Bundle, find
+
+    sizes = Bundle.load(find(encoder)).config.get("objects", {})
+    return {new: sizes[old] for new, old in (("size", "sketch_size"), ("line_width", "line_width")) if old in sizes}
 
 
 def _print_render(sketch: Sketch, out: Path) -> None:

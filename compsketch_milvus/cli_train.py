@@ -60,7 +60,7 @@ def _run(stages: Sequence[str], data: Path, out: Path, as_json: bool) -> None:
     with redirect_stdout(sys.stderr):  # the stages print how they fare
         results = {stage: str(_stage(stage, data, out)) for stage in stages}
     answer = {"results": results, "seconds": time.monotonic() - started}
-    emit(answer, as_json, lambda: [typer.echo(f"{stage}: {path}") for stage, path in results.items()])
+    emit(answer, as_json, lambda: typer.echo("\n".join(f"{stage}: {path}" for stage, path in results.items())))
 
 
 def _stage(stage: str, data: Path, out: Path) -> Path:

@@ -65,7 +65,7 @@ def contact_sheet(sketch: Sketch, hits: Sequence[Shown], *, title: str = "", col
     return sheet
 
 
-def network_view(sketch: Sketch, *, title: str = "") -> Image.Image:
+def network_view(sketch: Sketch, *, title: str = "", size: int = 128, line_width: float = 3.0) -> Image.Image:
     """Draw what the networks see: the canvas with its objects and boxes, and each object as its raster.
 
     f_s gets the rasters; the query tensor holds what f_s makes of each at the place of its box.
@@ -73,6 +73,8 @@ def network_view(sketch: Sketch, *, title: str = "") -> Image.Image:
     Args:
         sketch: What to show.
         title: A line over the sketch, such as its file name.
+        size: Side of the raster in pixels, as the bundle says.
+        line_width: Width of its strokes in pixels, likewise.
 
     Returns:
         An RGB picture.
@@ -88,7 +90,9 @@ def network_view(sketch: Sketch, *, title: str = "") -> Image.Image:
     for index, item in enumerate(sketch.objects):
         row, column = divmod(index, columns)
         x, y = left + column * (RASTER + GAP), top + row * (RASTER + 26 + GAP)
-        drawn = Image.fromarray(raster(item.strokes)).resize((RASTER * SCALE, RASTER * SCALE), Image.Resampling.NEAREST)
+        drawn = Image.fromarray(raster(item.strokes, size, line_width)).resize(
+            (RASTER * SCALE, RASTER * SCALE), Image.Resampling.NEAREST
+        )
         view.paste(drawn.convert("RGB"), (x * SCALE, y * SCALE))
         edge = [x * SCALE, y * SCALE, (x + RASTER) * SCALE - 1, (y + RASTER) * SCALE - 1]
         ImageDraw.Draw(view).rectangle(edge, outline=PALETTE[index % len(PALETTE)], width=2 * SCALE)

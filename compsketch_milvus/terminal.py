@@ -23,7 +23,19 @@ if TYPE_CHECKING:
 
     from compsketch_milvus.ingest import IngestProgress
 
-__all__ = ["DONE", "FAILURES", "INTERRUPTED", "MISUSE", "IngestBar", "StageBar", "command", "emit", "note", "table"]
+__all__ = [
+    "DONE",
+    "FAILURES",
+    "INTERRUPTED",
+    "MISUSE",
+    "IngestBar",
+    "StageBar",
+    "command",
+    "emit",
+    "note",
+    "refuse",
+    "table",
+]
 
 DONE, FAILURES, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,13 +56,13 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
             if (error.name or "").split(".")[0] in ("", "compsketch_milvus", "encoders"):
                 raise  # the installation itself is broken: not for the user to mend
             hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[all,train]"'
-            _refuse(hint, bool(kwargs.get("as_json")))
+            refuse(hint, bool(kwargs.get("as_json")))
             status = MISUSE
         except (CompsketchError, OSError) as error:
-            _refuse(str(error), bool(kwargs.get("as_json")))
+            refuse(str(error), bool(kwargs.get("as_json")))
             status = FAILURES if isinstance(error, IngestError) else MISUSE  # the one that did part of its work
         except KeyboardInterrupt:
-            note("interrupted")
+            refuse("interrupted", bool(kwargs.get("as_json")))
             status = INTERRUPTED
         raise typer.Exit(status)
 
@@ -65,14 +77,15 @@ def _log_to_stderr() -> None:
         logging.getLogger(name).handlers[:] = [handler]
 
 
-def _refuse(message: str, as_json: bool) -> None:
+def refuse(message: str, as_json: bool) -> None:
+    """Say in one line why there is no result."""
     line = " ".join(message.split())
     note(f"error: {line}")
     if as_json:
         emit({"error": line}, True, lambda: None)
 
 
-def emit(result: dict[str, Any], as_json: bool, human: Callable[[], object]) -> None:
+def emit(result: dict[str, Any], as_json: bool, human: Callable[[], None]) -> None:
     """Print a result: as one JSON object, or by ``human`` for people."""
     if as_json:
         sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")

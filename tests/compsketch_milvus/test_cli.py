@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from compsketch_milvus.cli import app
+from encoders.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("ingest", "search", "info", "delete", "train", "evaluate", "render", "demo")
@@ -202,6 +203,14 @@ def test_render_draws_objects_boxes_and_rasters(program, sketch, tmp_path):
         assert view.mode == "RGB"
 
 
+def test_render_draws_at_the_size_that_a_bundle_says(program, sketch, tmp_path):
+    Bundle({"name": "small", "objects": {"sketch_size": 16, "line_width": 1.0}}, {}).save(tmp_path / "small")
+    for name, encoder in {"a": (), "b": ("--encoder", tmp_path / "small")}.items():
+        program("render", sketch, "--out", tmp_path / f"{name}.png", *encoder, database=False)
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    refused(program, "no bundle 'magic'", "render", sketch, "--encoder", "magic", database=False)
+
+
 def test_evaluate_scores_each_method(program, photos, tmp_path):
     names = sorted(path.name for path in photos.iterdir())
     annotations = tmp_path / "annotations.json"
@@ -241,8 +250,9 @@ def test_an_interrupt_says_what_was_done(program, photos, toy_encoder, monkeypat
         return encode(images)
 
     monkeypatch.setattr(toy_encoder, "encode_images", interrupted)
-    assert program("ingest", photos, "--batch-size", 2) == 130
-    assert re.search(r"interrupted after .* run the same ingest again", program.err)
+    done = program.json("ingest", photos, "--batch-size", 2, status=130)
+    assert re.search(r"interrupted after .* run the same ingest again", done["error"])
+    assert program.err == f"error: {done['error']}\n"
 
 
 def test_a_broken_encoder_is_a_failure_of_the_run(program, photos, toy_encoder, monkeypatch):
