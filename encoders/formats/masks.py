@@ -47,7 +47,8 @@ def read(data: bytes) -> dict[str, Any]:
     for index, mask in enumerate(masks.astype(bool)):
         if not mask.any():
             raise SketchError(f"object {index}: its mask is empty; leave the layer out")
-        objects.append({"strokes": strokes_of(mask)})
+        strokes, box = strokes_of(mask)
+        objects.append({"strokes": strokes, "bbox": box})
         if labels is not None:
             objects[-1]["label"] = str(labels[index])
     return {"width": masks.shape[2], "height": masks.shape[1], "objects": objects}

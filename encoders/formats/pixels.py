@@ -15,14 +15,19 @@ FILLED = 0.2  # of a piece's longest side: a mean width above this (and 8 pixels
 Piece = tuple[slice, slice]
 
 
-def strokes_of(mask: np.ndarray) -> list[np.ndarray]:
+def strokes_of(mask: np.ndarray, pen: float | None = None) -> tuple[list[np.ndarray], list[float]]:
     """The strokes of one object's pixels: lines by their middle, filled shapes by their outline.
+
+    Thinning cuts sharp corners and ends short, so the box is not that of the strokes but the pixels' own, less half
+    the pen's width.
 
     Args:
         mask: bool (H, W) with at least one pixel.
+        pen: The width that lines were drawn with; by default it is estimated.
 
     Returns:
-        float64 (2, n) polylines in the mask's coordinates, pixel (0, 0) centred at (0.5, 0.5).
+        float64 (2, n) polylines in the mask's coordinates, pixel (0, 0) centred at (0.5, 0.5); and the box
+        x0, y0, x1, y1, at least one pixel wide and high.
     """
     (y0, x0), crop = _crop(mask)
     labels, count = components(crop)
@@ -36,7 +41,18 @@ def strokes_of(mask: np.ndarray) -> list[np.ndarray]:
     if filled.any():
         inside = filled[labels]
         lines = np.where(inside, thin(outline(crop) & inside), lines)
-    return [stroke + np.array([[x0], [y0]]) for stroke in trace(lines)]
+    drawn = ~filled
+    drawn[0] = False
+    if pen is None:
+        pen = float(areas[drawn].sum() / max(1, lengths[drawn].sum()))
+    edge = np.where(filled, 0.5, pen / 2)[1:, None]
+    low, high = boxes[:, :2] + edge, boxes[:, 2:] + 1 - edge
+    middle = (boxes[:, :2] + boxes[:, 2:] + 1) / 2
+    low, high = np.minimum(low, middle).min(axis=0), np.maximum(high, middle).max(axis=0)
+    middle, half = (low + high) / 2, np.maximum(high - low, 1.0) / 2
+    corner = np.array([x0, y0])
+    box = [*(corner + middle - half).tolist(), *(corner + middle + half).tolist()]
+    return [stroke + corner[:, None] for stroke in trace(lines)], box
 
 
 def without_stray_dots(mask: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """PNG drawings: one colour an object, or all of one colour and each cluster of ink an object.
 
-Strokes are traced along the middle of the drawn lines, so that boxes are those of the strokes, not of the pen.
+Strokes are traced along the middle of the drawn lines, and boxes are those of the lines' middles, not of the pen.
 A dot of a colour that has nothing else is stray and dropped; so is a dot far off the rest of its colour.
 What `write` makes carries a legend of its colours and labels, so that even a tiny object is found again.
 """
@@ -50,7 +50,8 @@ def read(data: bytes) -> dict[str, Any]:
         )
     objects = []
     for mask, label in found:
-        item: dict[str, Any] = {"strokes": strokes_of(mask)}
+        strokes, box = strokes_of(mask, LINE_WIDTH if legend else None)
+        item: dict[str, Any] = {"strokes": strokes, "bbox": box}
         if label:
             item["label"] = label
         objects.append(item)

@@ -197,7 +197,7 @@ def test_the_palette_is_distinct():
     assert gaps.min() > 25
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=12)
 @given(st.data())
 def test_png_round_trip(data: st.DataObject):
     """Objects on a grid, so that none hides another: same number, labels and boxes."""
@@ -248,7 +248,7 @@ def flood(mask: np.ndarray) -> list[frozenset[tuple[int, int]]]:
 masks = npst.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(masks)
 def test_components_are_those_of_a_flood_fill(mask: np.ndarray):
     labels, count = components(mask)
@@ -257,7 +257,7 @@ def test_components_are_those_of_a_flood_fill(mask: np.ndarray):
     assert ((labels > 0) == mask).all()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(masks)
 def test_thinning_keeps_every_component_and_adds_nothing(mask: np.ndarray):
     lines = thin(mask)
