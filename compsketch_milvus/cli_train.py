@@ -22,6 +22,8 @@ train = typer.Typer(
     rich_markup_mode=None,
 )
 
+STAGES = ("objects", "spatial", "projection")
+
 Data = Annotated[Path, typer.Option(help="Folder of sketches and annotated photos, as the README describes it")]
 Out = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and results")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
@@ -44,15 +46,15 @@ def spatial(data: Data, out: Out = Path("training"), as_json: Json = False) -> N
 @train.command()
 @command
 def projection(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
-    """Stage 3: PCA and OPQ (section 3.4), then the bundle; needs the results of stages 1 and 2 in --out."""
+    """Stage 3: PCA and OPQ (section 3.4), then the folder `bundle` in --out; needs both results before it there."""
     _run(["projection"], data, out, as_json)
 
 
 @train.command(name="all")
 @command
 def all_stages(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
-    """All stages, from nothing to a bundle."""
-    _run(["objects", "spatial", "projection"], data, out, as_json)
+    """All stages, from nothing to the folder `bundle` in --out, which --encoder takes."""
+    _run(STAGES, data, out, as_json)
 
 
 def _run(stages: Sequence[str], data: Path, out: Path, as_json: bool) -> None:
@@ -64,19 +66,15 @@ def _run(stages: Sequence[str], data: Path, out: Path, as_json: bool) -> None:
 
 
 def _stage(stage: str, data: Path, out: Path) -> Path:
+    needed = [_result(out, before) for before in STAGES[: STAGES.index(stage)]]  # refused before torch is loaded
+    from encoders.training import objects, projection, spatial
+
     if stage == "objects":
-        from encoders.training import objects
-
         return objects.train(objects.Config(data, out))
+    stage2 = spatial.Config(data, needed[0], out)
     if stage == "spatial":
-        before = _result(out, "objects")
-        from encoders.training import spatial
-
-        return spatial.train(spatial.Config(data, before, out))
-    before = _result(out, "spatial")
-    from encoders.training import projection
-
-    return projection.train(projection.Config(data, before, out))
+        return spatial.train(stage2)
+    return projection.train(projection.Config(data, needed[0], needed[1], out / "bundle", stage2))
 
 
 def _result(out: Path, stage: str) -> Path:
