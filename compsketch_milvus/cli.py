@@ -149,15 +149,20 @@ def _ingest_json(summary: IngestSummary) -> dict[str, Any]:
 
 
 def _print_ingest(summary: IngestSummary) -> None:
+    failures = _note_failures(summary)
+    typer.echo(
+        f"{summary.indexed} indexed, {summary.skipped} skipped, {failures} failed "
+        f"in {summary.seconds:.1f} s ({summary.images_per_second:.1f} photos/s)"
+    )
+
+
+def _note_failures(summary: IngestSummary) -> int:
     failures = len(summary.failed) + summary.failures_dropped
     for failure in summary.failed[:SHOWN_FAILURES]:
         note(f"failed: {failure.source}: {failure.reason}")
     if failures > SHOWN_FAILURES:
         note(f"… and {failures - SHOWN_FAILURES} more failures; --json lists them")
-    typer.echo(
-        f"{summary.indexed} indexed, {summary.skipped} skipped, {failures} failed "
-        f"in {summary.seconds:.1f} s ({summary.images_per_second:.1f} photos/s)"
-    )
+    return failures
 
 
 @app.command()
@@ -354,6 +359,7 @@ def demo(
 
 
 def _print_demo(result: DemoResult) -> None:
+    _note_failures(result.ingest)
     rows = [
         (query.title if rank == 1 else "", rank, f"{hit.score:.3f}", Path(hit.source).name)
         for query in result.queries

@@ -237,8 +237,10 @@ def test_demo_writes_a_page_of_ones_own_photos(program, photos, tmp_path):
     assert len(done["queries"]) >= 6
     assert all(Path(query["sheet"]).exists() for query in done["queries"])
     assert Path(done["page"]) == out / "index.html"
-    assert program("demo", "--photos", photos, "--out", out, database=False) == 0
+    (photos / "text.jpg").write_text("I am no photo")
+    assert program("demo", "--photos", photos, "--out", out, database=False) == 1
     assert "index.html" in program.out
+    assert "text.jpg: " in program.err
 
 
 def test_an_interrupt_says_what_was_done(program, photos, toy_encoder, monkeypatch):
@@ -363,6 +365,7 @@ def test_train_refuses_a_folder_without_data(program, tmp_path):
 def test_train_names_the_stage_that_has_to_run_before(program, tmp_path):
     arguments = ("--data", tmp_path, "--out", tmp_path)
     refused(program, r"objects\.pt.*compsketch train objects", "train", "spatial", *arguments, database=False)
+    (tmp_path / "objects.pt").touch()
     refused(program, r"spatial\.pt.*compsketch train spatial", "train", "projection", *arguments, database=False)
 
 
