@@ -29,7 +29,6 @@ PHOTOS = (
     ("skimage", "data/coffee.png"),
     ("skimage", "data/coins.png"),
     ("skimage", "data/hubble_deep_field.jpg"),
-    ("skimage", "data/moon.png"),
     ("skimage", "data/motorcycle_left.png"),
     ("skimage", "data/rocket.jpg"),
     ("sklearn", "datasets/images/china.jpg"),
@@ -74,7 +73,6 @@ BACKGROUNDS: tuple[tuple[str, str, tuple[int, int, int, int], tuple[str, str] | 
     ("skimage", "data/grass.png", (0, 0, 512, 512), ("#16240c", "#b7cf86")),
     ("skimage", "data/gravel.png", (0, 0, 512, 512), ("#2b2723", "#d8cfc4")),
     ("skimage", "data/brick.png", (0, 0, 512, 512), ("#3a1610", "#d9a68c")),
-    ("skimage", "data/moon.png", (0, 0, 512, 512), ("#1b2430", "#b9c4d6")),
 )
 # fmt: on
 
