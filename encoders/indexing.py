@@ -1,7 +1,8 @@
 """T_I: the image indexing branch (section 3.2, eq. 4): a trunk's map, 7 x 7 x D.
 
-The photo is stretched to a square, so that its frame is the canvas'. Where the trunk sees more pixels than 224 its map is
-larger than 7 x 7 and is averaged down; where D is to be smaller than the trunk's, two learned 1 x 1 convolutions reduce it.
+The photo is stretched to a square, so that its frame is the canvas'. Where the trunk sees more pixels than 224 its map
+is larger than 7 x 7 and is averaged down; where D is to be smaller than the trunk's, two learned 1 x 1 convolutions
+reduce it.
 """
 
 from __future__ import annotations

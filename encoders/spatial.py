@@ -51,6 +51,7 @@ class SpatialEncoder(nn.Sequential):
         if config.relu:
             layers += [nn.BatchNorm2d(config.out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
+        self.config = config
 
     def forward(self, tensors: Tensor) -> Tensor:
         """Query tensors to maps.

@@ -1,8 +1,8 @@
 """What training reads: annotated photos, labelled photos and sketches under one folder, held-out parts left out.
 
-The folder is walked one level deep: a subfolder with ``annotations.json`` and ``images/`` holds photos with boxes, one with
-``labels.json`` and ``images/`` photos with a class each, ``backgrounds/`` holds photos of nothing in particular; sketches are
-``*.ndjson`` or ``*.ndjson.gz`` files.
+The folder is walked one level deep: a subfolder with ``annotations.json`` and ``images/`` holds photos with boxes, one
+with ``labels.json`` and ``images/`` photos with a class each, ``backgrounds/`` holds photos of nothing in particular;
+sketches are ``*.ndjson`` or ``*.ndjson.gz`` files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from encoders.errors import DataError
 from encoders.evaluation import data as files
 from encoders.evaluation.compositions import split_photos, split_sketches
 from encoders.images import read_image
-
 
 FEW = 5  # photos a class, on average; a set with fewer teaches no class, and its photos count as unlabelled
 
@@ -87,7 +86,9 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     sketch_files = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
     if not sketch_files or not photos:
         missing = "photos (*/annotations.json beside images/)" if sketch_files else "sketches (*.ndjson, *.ndjson.gz)"
-        raise DataError(f"{folder} has no {missing}; give the folder that holds both, see the README's part on training")
+        raise DataError(
+            f"{folder} has no {missing}; give the folder that holds both, see the README's part on training"
+        )
     sketches = files.read_sketches(sketch_files[0])
     # Both parts have the whole set's vocabulary: a class number means the same in either.
     vocabulary = sorted({*sketches.words, *named})

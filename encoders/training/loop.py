@@ -1,4 +1,4 @@
-"""What the stages' loops share: half precision, the learning rate's course, checkpoints, and a log that can be plotted."""
+"""What the stages share: half precision, the learning rate's course, checkpoints, and a log that can be plotted."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def one_cycle(optimiser: torch.optim.Optimizer, done: float, warm: float = 0.15)
         group["lr"] = group["peak"] * factor
 
 
+@torch.no_grad()
+def follow(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
+    """Move averaged weights towards the model's: ``decay`` of the old stays. Counters are copied."""
+    for own, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if own.dtype.is_floating_point:
+            own.lerp_(new, 1 - decay)
+        else:
+            own.copy_(new)
+
+
 def save_state(path: Path, epoch: int, **parts: Any) -> None:
     """Write a checkpoint whole or not at all: the number of finished epochs and each part's state."""
     fresh = path.with_suffix(".new")
@@ -59,7 +69,7 @@ class Log:
 
     def __init__(self, path: Path, config: Any) -> None:
         self.path = path
-        self._write({"config": json.loads(json.dumps(asdict(config), default=str))})
+        self._write({"config": json.loads(json.dumps(asdict(config), default=lambda path: path.name))})
 
     def progress(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """Every twentieth step, one line on stderr."""
@@ -69,6 +79,10 @@ class Log:
     def epoch(self, epoch: int, **figures: float) -> None:
         """The figures of a finished epoch."""
         self._write({"epoch": epoch + 1, **{name: round(value, 5) for name, value in figures.items()}})
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All that was written to the file, earlier runs that this one went on from included."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def _write(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry)

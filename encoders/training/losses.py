@@ -25,31 +25,38 @@ def l_ce(logits: Tensor, likelihood: Tensor) -> Tensor:
 def l_con(query: Tensor, image: Tensor, negative: Tensor, margin: float = 0.3) -> Tensor:
     """Eq. 7, the positive nearer than the negative by a margin, averaged over a batch of (B, F) embeddings.
 
-    As printed the equation takes the cosine of a difference and, read as a distance, pulls the wrong way. Its sense, with
-    a similarity, is ``[m - cos(E_Q'(I), E_I(I)) + cos(E_Q'(I), E_I(I_neg))]_+``.
+    As printed the equation takes the cosine of a difference and, read as a distance, pulls the wrong way. Its sense,
+    with a similarity, is ``[m - cos(E_Q'(I), E_I(I)) + cos(E_Q'(I), E_I(I_neg))]_+``.
     """
     positive = functional.cosine_similarity(query, image)
     return (margin - positive + functional.cosine_similarity(query, negative)).clamp_min(0).mean()
 
 
-def in_batch(query: Tensor, image: Tensor, relevance: Tensor, temperature: float = 0.07, floor: float = 0.3) -> Tensor:
-    """Contrast every query of a batch with every image of it, both ways, towards their relevance (eq. 9).
+def towards(logits: Tensor, relevance: Tensor, floor: float = 0.3) -> Tensor:
+    """Cross-entropy of each query's ranking of photos with a target in proportion to their relevance.
 
-    An image that shares part of a query's layout is not a negative: the target is a distribution over the batch,
-    proportional to the relevance above ``floor``.
+    A photo that shares part of a query's layout is not a negative; what is relevant no more than ``floor`` is.
+
+    Args:
+        logits: (B, M) scaled cosines of queries and photos.
+        relevance: (B, M) eq. 9, over ``floor`` at least once a row.
+        floor: Relevance that counts as none.
+    """
+    target = (relevance - floor).clamp_min(0)
+    return functional.cross_entropy(logits, target / target.sum(dim=1, keepdim=True))
+
+
+def in_batch(query: Tensor, image: Tensor, relevance: Tensor, temperature: float = 0.07) -> Tensor:
+    """Contrast every query of a batch with every image of it, both ways (`towards`).
 
     Args:
         query: (B, F) unit vectors.
         image: (B, F) unit vectors; image i is query i's own.
         relevance: (B, B) eq. 9 of query i with image j, 1 on the diagonal.
         temperature: Of the softmax.
-        floor: Relevance that counts as none.
     """
     logits = query @ image.T / temperature  # (B, B)
-    target = (relevance - floor).clamp_min(0)
-    rows = target / target.sum(dim=1, keepdim=True)
-    columns = (target / target.sum(dim=0, keepdim=True)).T
-    return (functional.cross_entropy(logits, rows) + functional.cross_entropy(logits.T, columns)) / 2
+    return (towards(logits, relevance) + towards(logits.T, relevance.T)) / 2
 
 
 def triplet(anchor: Tensor, anchor_class: Tensor, other: Tensor, other_class: Tensor, margin: float = 0.2) -> Tensor:

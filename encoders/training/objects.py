@@ -1,7 +1,8 @@
 """Stage 1: f_s and f_i (section 3.1), on single sketches and the crops of photos.
 
-The photo side's trunk stays frozen, so the pooled features of all crops are computed once. Both sides, through their shared
-last layer, answer one cosine classifier over the classes of sketches and photos; a triplet term draws sketches to photos.
+The photo side's trunk stays frozen, so the pooled features of all crops are computed once. Both sides, through their
+shared last layer, answer one cosine classifier over the classes of sketches and photos; a triplet term draws sketches
+to photos.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from encoders.objects import ObjectConfig, ObjectEncoder, Pooled, normalise
 from encoders.runtimes import Normalise, compile_module
 from encoders.training.augment import rasters
 from encoders.training.data import TrainingSet, crops, read_training_set
+from encoders.training.loop import Log, autocast, follow, load_state, one_cycle, save_state
 from encoders.training.losses import triplet
-from encoders.training.loop import Log, autocast, load_state, one_cycle, save_state
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def train(config: Config) -> Path:
         for step in range(batches.steps):
             one_cycle(optimiser, (epoch * batches.steps + step) / (len(sides) * batches.steps))
             losses.append(_step(model, optimiser, batches.draw(rng, sides[epoch]), config))
-            _follow(average, model, min(config.ema, (epoch * batches.steps + step + 1) / 100))
+            follow(average, model, min(config.ema, (epoch * batches.steps + step + 1) / 100))
             log.progress(epoch, step, batches.steps, float(np.mean(losses[-50:])))
         save_state(checkpoint, epoch + 1, model=model, average=average, optimiser=optimiser)
         log.epoch(epoch, side=sides[epoch], loss=float(np.mean(losses)), seconds=time.monotonic() - started,
@@ -207,16 +208,6 @@ def _step(
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
     return float(loss.detach())
-
-
-@torch.no_grad()
-def _follow(average: ObjectEncoder, model: ObjectEncoder, decay: float) -> None:
-    """Move the averaged weights towards the model's; counters are copied."""
-    for own, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if own.dtype.is_floating_point:
-            own.lerp_(new, 1 - decay)
-        else:
-            own.copy_(new)
 
 
 @torch.inference_mode()
