@@ -6,6 +6,7 @@ failures), 2 (usage or input), 130 (interrupted). Modules are imported where the
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +58,8 @@ SketchFile = Annotated[Path, typer.Argument(help="Stroke JSON, SVG, PNG or .npz 
 
 def main() -> None:
     """The program `compsketch`."""
+    # gRPC's own log, of connections it makes anew by itself, would run through the progress bar; errors come as errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="compsketch")
 
 
