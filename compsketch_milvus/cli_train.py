@@ -31,28 +31,28 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 @train.command()
 @command
-def objects(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+def objects(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
     """Stage 1: f_s and f_i, one object to 256 numbers (section 3.1 of the paper)."""
     _run(["objects"], data, out, as_json)
 
 
 @train.command()
 @command
-def spatial(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+def spatial(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
     """Stage 2: f_t and the photo side's last layers (section 3.3); needs stage 1's result in --out."""
     _run(["spatial"], data, out, as_json)
 
 
 @train.command()
 @command
-def projection(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+def projection(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
     """Stage 3: PCA and OPQ (section 3.4), then the folder `bundle` in --out; needs both results before it there."""
     _run(["projection"], data, out, as_json)
 
 
 @train.command(name="all")
 @command
-def all_stages(data: Data, out: Out = Path("training"), as_json: Json = False) -> None:
+def all_stages(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
     """All stages, from nothing to the folder `bundle` in --out, which --encoder takes."""
     _run(STAGES, data, out, as_json)
 

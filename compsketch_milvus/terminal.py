@@ -55,7 +55,7 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] in ("", "compsketch_milvus", "encoders"):
                 raise  # the installation itself is broken: not for the user to mend
-            hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[all,train]"'
+            hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[all]"'
             refuse(hint, bool(kwargs.get("as_json")))
             status = MISUSE
         except (CompsketchError, OSError) as error:
