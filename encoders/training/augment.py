@@ -42,7 +42,11 @@ def _wobble(stroke: np.ndarray, rng: np.random.Generator, strength: float) -> np
 
 
 def rasters(
-    drawings: Sequence[Sequence[np.ndarray]], rng: np.random.Generator | None, size: int, line_width: float
+    drawings: Sequence[Sequence[np.ndarray]],
+    rng: np.random.Generator | None,
+    size: int,
+    line_width: float,
+    strength: float = 1.0,
 ) -> np.ndarray:
     """Draw many sketches, varied unless ``rng`` is None: (B, size, size) uint8."""
     pictures = []
@@ -51,5 +55,5 @@ def rasters(
             pictures.append(raster(strokes, size, line_width))
         else:
             width = line_width * float(np.exp(rng.normal(0, 0.2)))
-            pictures.append(raster(vary(strokes, rng), size, width, margin=float(rng.uniform(0.02, 0.12))))
+            pictures.append(raster(vary(strokes, rng, strength), size, width, margin=float(rng.uniform(0.02, 0.12))))
     return np.stack(pictures)

@@ -33,7 +33,7 @@ class Config:
         data: Folder that `read_training_set` reads.
         out: Folder for the cache, checkpoints, metrics and the result, ``objects.pt``.
         objects: Sizes of the encoders.
-        phases: (epochs, side of the raster): most of training at a smaller size costs half and loses nothing.
+        phases: (epochs, side of the raster, strength of its variation): most of training at a smaller size costs half.
         batch: Sketches a step.
         photo_batch: Photo features a step.
         photo_class_weight: How much likelier a sketch is drawn if its class has photos.
@@ -51,7 +51,7 @@ class Config:
     data: Path
     out: Path
     objects: ObjectConfig = field(default_factory=ObjectConfig)
-    phases: tuple[tuple[int, int], ...] = ((10, 96), (4, 128))
+    phases: tuple[tuple[int, int, float], ...] = ((10, 96, 1.0), (4, 128, 1.0), (4, 128, 0.6))
     batch: int = 64
     photo_batch: int = 320
     photo_class_weight: float = 3.0
@@ -115,12 +115,12 @@ class _Batches:
         self.photo_weight = frequency**-0.5 / (frequency**-0.5).sum()
         self.steps = len(self.classes) // config.batch
 
-    def draw(self, rng: np.random.Generator, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, rng: np.random.Generator, side: int, strength: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Rasters (B, S, S) uint8, their classes, photo features (N, P), their classes."""
         config = self.config
         chosen = rng.choice(len(self.classes), config.batch, p=self.sketch_weight)
         width = config.objects.line_width * side / config.objects.sketch_size
-        pictures = rasters([self.drawings[i] for i in chosen], rng, side, width)
+        pictures = rasters([self.drawings[i] for i in chosen], rng, side, width, strength)
         photos = rng.choice(len(self.photos.classes), config.photo_batch, p=self.photo_weight)
         return (
             torch.from_numpy(pictures),
@@ -147,21 +147,21 @@ def train(config: Config) -> Path:
     average = copy.deepcopy(model).eval()
     optimiser = _optimiser(model, config)
     batches = _Batches(data, seen_crops, config)
-    sides = [side for epochs, side in config.phases for _ in range(epochs)]
+    plan = [(side, strength) for epochs, side, strength in config.phases for _ in range(epochs)]
     checkpoint = config.out / "objects-checkpoint.pt"
     first = load_state(checkpoint, model=model, average=average, optimiser=optimiser)
     log = Log(config.out / "objects.jsonl", config)
-    for epoch in range(first, len(sides)):
+    for epoch in range(first, len(plan)):
         rng = np.random.default_rng([config.seed, epoch])
         torch.manual_seed(config.seed * 1000 + epoch)
         started, losses = time.monotonic(), []
         for step in range(batches.steps):
-            one_cycle(optimiser, (epoch * batches.steps + step) / (len(sides) * batches.steps))
-            losses.append(_step(model, optimiser, batches.draw(rng, sides[epoch]), config))
+            one_cycle(optimiser, (epoch * batches.steps + step) / (len(plan) * batches.steps))
+            losses.append(_step(model, optimiser, batches.draw(rng, *plan[epoch]), config))
             follow(average, model, min(config.ema, (epoch * batches.steps + step + 1) / 100))
             log.progress(epoch, step, batches.steps, float(np.mean(losses[-50:])))
         save_state(checkpoint, epoch + 1, model=model, average=average, optimiser=optimiser)
-        log.epoch(epoch, side=sides[epoch], loss=float(np.mean(losses)), seconds=time.monotonic() - started,
+        log.epoch(epoch, side=plan[epoch][0], loss=float(np.mean(losses)), seconds=time.monotonic() - started,
                   **measure(average, unseen, unseen_crops))  # fmt: skip
     result = config.out / "objects.pt"
     torch.save(
