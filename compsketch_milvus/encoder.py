@@ -57,19 +57,20 @@ class Encoder(Protocol):
         ...
 
 
-def connect(spec: str | None = None, *, device: str | None = None) -> Encoder:
+def connect(spec: str | None = None, *, device: str | None = None, runtime: str | None = None) -> Encoder:
     """Open an encoder: a bundle on this machine.
 
     Args:
         spec: name or folder of a bundle; None takes `COMPSKETCH_ENCODER`, else the bundle that is shipped.
         device: "cpu", "cuda", "cuda:N"; None takes `COMPSKETCH_DEVICE`, else lets the encoder choose.
+        runtime: "torch", "openvino" or "auto"; None takes `COMPSKETCH_RUNTIME`, else the fastest that is installed.
 
     Raises:
         CompsketchError: torch is not installed, or the address of a service was given.
         BundleError: there is no such bundle, or it is damaged.
         SettingsError: a variable of the environment is misspelt or out of range.
     """
-    settings = load_settings(encoder=spec, device=device)
+    settings = load_settings(encoder=spec, device=device, runtime=runtime)
     if settings.encoder.startswith(_SERVICE_SCHEMES):
         raise CompsketchError(
             f"encoder {settings.encoder!r}: encoders over the network are not available in this version; "
@@ -84,4 +85,4 @@ def connect(spec: str | None = None, *, device: str | None = None) -> Encoder:
             f"encoder {settings.encoder!r} needs {error.name}, which is not installed: "
             'pip install "compsketch-milvus[encoders]"'
         ) from error
-    return cast(Encoder, LocalEncoder.open(settings.encoder, settings.device))
+    return cast(Encoder, LocalEncoder.open(settings.encoder, settings.device, settings.runtime))

@@ -31,10 +31,12 @@ VARIABLES = {
     "db_name": ("MILVUS_DB_NAME", "the name of a Milvus database"),
     "encoder": ("COMPSKETCH_ENCODER", "the name or the folder of an encoder bundle"),
     "collection": ("COMPSKETCH_COLLECTION", "letters, digits and underscores, not starting with a digit"),
-    "device": ("COMPSKETCH_DEVICE", "cpu, cuda, cuda:N, mps or xpu"),
+    "device": ("COMPSKETCH_DEVICE", "cpu, cuda or cuda:N"),
+    "runtime": ("COMPSKETCH_RUNTIME", "auto, torch or openvino"),
 }
 COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
-_DEVICE = re.compile(r"cpu|mps|(cuda|xpu)(:\d+)?")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+_RUNTIMES = ("auto", "torch", "openvino")
 
 
 def config_file() -> Path:
@@ -61,6 +63,7 @@ class Settings(BaseSettings):
         encoder: name or folder of an encoder bundle.
         collection: name of the collection of photos.
         device: where the encoder runs, or None to let it choose.
+        runtime: what runs its networks, or "auto" to let it choose.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, populate_by_name=True)
@@ -71,11 +74,19 @@ class Settings(BaseSettings):
     encoder: str = _variable("encoder", default="default")
     collection: str = _variable("collection", default="photos")
     device: str | None = _variable("device")
+    runtime: str = _variable("runtime", default="auto")
 
     @field_validator("collection")
     @classmethod
     def _named(cls, value: str) -> str:
         if not COLLECTION_NAME.fullmatch(value):
+            raise ValueError
+        return value
+
+    @field_validator("runtime")
+    @classmethod
+    def _offered(cls, value: str) -> str:
+        if value not in _RUNTIMES:
             raise ValueError
         return value
 
@@ -91,7 +102,7 @@ def load_settings(**flags: Any) -> Settings:
     """Gather the settings; a flag that is None counts as not given.
 
     Args:
-        **flags: any of `uri`, `token`, `db_name`, `encoder`, `collection`, `device`.
+        **flags: any of `uri`, `token`, `db_name`, `encoder`, `collection`, `device`, `runtime`.
 
     Returns:
         The settings, each by the precedence in this module's first lines.

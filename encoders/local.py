@@ -149,13 +149,13 @@ class LocalEncoder:
         self._lock = Lock()
 
     @classmethod
-    def open(cls, spec: str | None = None, device: str | None = None) -> LocalEncoder:
+    def open(cls, spec: str | None = None, device: str | None = None, runtime: str = "auto") -> LocalEncoder:
         """The encoder of a bundle, by name or folder.
 
         Raises:
             BundleError: There is none, or it is damaged.
         """
-        return cls(Bundle.load(find(spec)), device)
+        return cls(Bundle.load(find(spec)), device, runtime)
 
     # --- photos ---
 
