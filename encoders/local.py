@@ -29,7 +29,7 @@ from encoders.sketch import Sketch, SketchObject
 from encoders.spatial import SpatialConfig, SpatialEncoder
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
-BATCH = 16  # photos the image network sees at once: more gain nothing on a CPU and take memory
+BATCH = 16  # rows a network sees at once: more gain nothing on a CPU and take memory
 CACHED_OBJECTS = (
     4096  # vectors of drawn objects that are remembered, 1 KB each: while a person draws, one object changes
 )
@@ -220,11 +220,14 @@ class LocalEncoder:
     def embed_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
         """E_Q (eq. 3): the flattened output of f_t, (B, 49 D) float32."""
         vectors = self.embed_objects([item for sketch in sketches for item in sketch.objects], words=words)
-        ends = np.cumsum([len(sketch.objects) for sketch in sketches])
-        rows = [
-            self._spatial(query_tensor(part, sketch.boxes)[None])
-            for sketch, part in zip(sketches, np.split(vectors, ends[:-1]), strict=True)
-        ] if len(sketches) else []  # fmt: skip
+        starts = np.cumsum([0, *(len(sketch.objects) for sketch in sketches)])
+        rows = []
+        for first in range(0, len(sketches), BATCH):
+            tensors = [
+                query_tensor(vectors[start : start + len(sketch.objects)], sketch.boxes)
+                for sketch, start in zip(sketches[first : first + BATCH], starts[first:], strict=False)
+            ]
+            rows.append(self._spatial(np.stack(tensors)))  # (b, 49 D)
         return np.concatenate(rows) if rows else np.zeros((0, self.projection.features), np.float32)
 
     def embed_objects(self, objects: Sequence[SketchObject], *, words: bool = False) -> np.ndarray:

@@ -1,0 +1,55 @@
+"""Ingest against the encoder alone, on the shipped bundle and in one run: the pipeline must not cost much more."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compsketch_milvus import SketchCollection, connect
+from encoders.images import load_photo
+
+pytestmark = pytest.mark.benchmark
+
+PHOTOS = 384
+ROUNDS = 3
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Crops of two real photos, saved as JPEGs of 448 x 336: what web-sized photos cost to decode."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    folder = tmp_path_factory.mktemp("photos")
+    wholes = [Image.fromarray(image) for image in datasets.load_sample_images().images]
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(PHOTOS):
+        whole = wholes[i % len(wholes)]
+        width = int(rng.integers(320, whole.width))
+        x, y = int(rng.integers(0, whole.width - width + 1)), int(rng.integers(0, whole.height - width * 3 // 5 + 1))
+        paths.append(folder / f"{i:04}.jpg")
+        whole.crop((x, y, x + width, y + width * 3 // 5)).resize((448, 336)).save(paths[-1], quality=88)
+    return paths
+
+
+def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], tmp_path: Path) -> None:
+    encoder = connect()
+    decoded = [load_photo(path, encoder.image_size).pixels for path in photos]
+    encoder.encode_images(decoded[:64])  # compiled and warm
+    ratios = []
+    for number in range(ROUNDS):
+        started = time.perf_counter()
+        encoder.encode_images(decoded)
+        alone = len(photos) / (time.perf_counter() - started)
+        with SketchCollection.open(f"round_{number}", encoder, uri=str(tmp_path / "photos.db")) as collection:
+            started = time.perf_counter()
+            summary = collection.ingest(photos[0].parent)
+            whole = summary.indexed / (time.perf_counter() - started)
+        assert summary.indexed == len(photos)
+        ratios.append(whole / alone)
+        print(f"\nencoder alone {alone:.0f} photos/s, ingest {whole:.0f} photos/s, ratio {whole / alone:.2f}")
+    assert statistics.median(ratios) >= 0.85
