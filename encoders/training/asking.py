@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import iou
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.query import query_tensors
@@ -191,6 +192,12 @@ class Queries:
 
     tensors: np.ndarray
     relevance: np.ndarray
+
+    def mean_average_precision(self, scores: np.ndarray) -> float:
+        """mAP at tau .5 of the photos ranked by ``scores`` (Q, N), higher first."""
+        order = np.argsort(-scores, axis=1, kind="stable")
+        ranked = zip(self.relevance, order, strict=True)
+        return float(np.mean([average_precision(row[rank], row) for row, rank in ranked]))
 
 
 def held_out_queries(objects: ObjectEncoder, unseen: TrainingSet, views: Views, seed: int) -> Queries:

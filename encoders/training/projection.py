@@ -17,7 +17,6 @@ import torch
 from torch.nn import functional
 
 from encoders.bundle import Bundle
-from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.images import load_photo
 from encoders.indexing import IndexingBranch
@@ -220,10 +219,7 @@ def _measure(model: stage2.Model, projection: Projection, gallery: np.ndarray, q
         with autocast():
             flat = model.f_t(torch.from_numpy(queries.tensors[start : start + 64])).flatten(1)
         asked.append(projection.apply(flat.float().numpy()))
-    order = np.argsort(-(np.concatenate(asked) @ gallery.T), axis=1, kind="stable")
-    return float(
-        np.mean([average_precision(row[rank], row) for row, rank in zip(queries.relevance, order, strict=True)])
-    )
+    return queries.mean_average_precision(np.concatenate(asked) @ gallery.T)
 
 
 def _save(

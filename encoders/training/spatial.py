@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.evaluation.metrics import average_precision
 from encoders.indexing import IndexingBranch, IndexingConfig
 from encoders.spatial import SpatialConfig, SpatialEncoder
 from encoders.training import asking
@@ -206,8 +205,4 @@ def measure(model: Model, views: Views, queries: Queries) -> float:
             images.append(_embed(model.image.from_frozen(part)))
         for start in range(0, len(queries.tensors), 64):
             asked.append(_embed(model.f_t(torch.from_numpy(queries.tensors[start : start + 64]))))
-    scores = (torch.cat(asked) @ torch.cat(images).T).numpy()  # (Q, N)
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return float(
-        np.mean([average_precision(row[rank], row) for row, rank in zip(queries.relevance, order, strict=True)])
-    )
+    return queries.mean_average_precision((torch.cat(asked) @ torch.cat(images).T).numpy())
