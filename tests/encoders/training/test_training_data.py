@@ -1,0 +1,105 @@
+"""Reading a training folder: what is in it, which part it is in, and what it is called."""
+
+import gzip
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.errors import DataError
+from encoders.evaluation.compositions import split_photos, split_sketches
+from encoders.training.data import crops, read_training_set
+
+
+@pytest.fixture(scope="module")
+def parts(data_folder):
+    return read_training_set(data_folder), read_training_set(data_folder, held_out=True)
+
+
+def test_every_photo_and_sketch_is_in_exactly_one_part(parts, data_folder):
+    training, held_out = parts
+    for name, expected in (
+        ("photos", set((data_folder / "annotated" / "images").iterdir())),
+        ("labelled", set((data_folder / "labelled" / "images").iterdir())),
+        ("unlabelled", set((data_folder / "various" / "images").iterdir())),
+    ):
+        one, other = set(getattr(training, name)), set(getattr(held_out, name))
+        assert one | other == expected, name
+        assert not one & other, name
+    one, other = set(training.sketches.key_ids), set(held_out.sketches.key_ids)
+    assert len(one) + len(other) == len(one | other) == 120
+    assert len(one) > len(other) > 0
+
+
+def test_the_parts_are_those_that_evaluation_holds_out(parts):
+    for part, held_out in zip(parts, (False, True), strict=True):
+        for paths in (part.photos, part.labelled, part.unlabelled):
+            assert (split_photos([path.name for path in paths]) == held_out).all()
+        assert (split_sketches(part.sketches.key_ids) == held_out).all()
+
+
+def test_both_parts_share_one_vocabulary(parts):
+    training, held_out = parts
+    # motorcycles are drawn as motorbikes; a person and a kettle, which nobody draws, stand for themselves
+    assert training.vocabulary == held_out.vocabulary == ["cat", "dog", "kettle", "motorbike", "person"]
+    for part in parts:
+        assert {word for words in part.words for word in words} <= set(part.vocabulary)
+        assert set(part.labels) <= set(part.vocabulary)
+        assert set(part.sketches.words) <= set(part.vocabulary)
+
+
+def test_photos_have_their_boxes_and_words(parts, data_folder):
+    listed = json.loads((data_folder / "annotated" / "annotations.json").read_text())
+    sizes = {image["file"]: (image["width"], image["height"]) for image in listed["images"]}
+    drawn = {"motorcycle": "motorbike"}
+    for part in parts:
+        for path, boxes, words in zip(part.photos, part.boxes, part.words, strict=True):
+            rows = [box for box in listed["boxes"] if box["image"] == path.name]
+            expected = [np.array(box["bbox"]) / (sizes[path.name] * 2) for box in rows]
+            assert np.allclose(boxes, expected)
+            assert words == [drawn.get(box["class"], box["class"]) for box in rows]
+
+
+def test_labelled_photos_keep_their_labels(parts, data_folder):
+    named = {e["file"]: e["class"] for e in json.loads((data_folder / "labelled" / "labels.json").read_text())}
+    for part in parts:
+        assert part.labels == [named[path.name] for path in part.labelled]
+        assert len(part.backgrounds) == 3
+
+
+def test_photos_of_too_many_classes_teach_none(parts):
+    training, held_out = parts
+    assert {path.parent.parent.name for path in (*training.unlabelled, *held_out.unlabelled)} == {"various"}
+    assert "anvil" not in training.vocabulary
+
+
+def test_a_plain_sketch_file_is_read_as_a_gzipped_one(data_folder, tmp_path):
+    (tmp_path / "annotated").symlink_to(data_folder / "annotated")
+    plain = gzip.decompress((data_folder / "sketches.ndjson.gz").read_bytes())
+    (tmp_path / "sketches.ndjson").write_bytes(plain)
+    assert read_training_set(tmp_path).sketches.key_ids == read_training_set(data_folder).sketches.key_ids
+
+
+def test_what_is_missing_is_named(data_folder, tmp_path):
+    with pytest.raises(DataError, match=r"has no sketches \(\*.ndjson, \*.ndjson.gz\); give the folder that holds"):
+        read_training_set(tmp_path)
+    shutil.copy(data_folder / "sketches.ndjson.gz", tmp_path)
+    with pytest.raises(DataError, match=r"has no photos \(\*/annotations.json beside images/\)"):
+        read_training_set(tmp_path)
+
+
+def test_crops_are_the_boxes_with_a_margin_stretched(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    boxes = np.array([[0.2, 0.25, 0.4, 0.75], [0.0, 0.0, 1.0, 1.0]], np.float32)
+    first, whole = crops(path, boxes, 16, margin=0.0)
+    wider, same = crops(path, boxes, 16, margin=0.5)
+    for found, (rows, columns) in ((first, (slice(15, 45), slice(20, 40))), (wider, (slice(0, 60), slice(10, 50)))):
+        expected = Image.fromarray(pixels[rows, columns]).resize((16, 16), Image.Resampling.BILINEAR)
+        apart = np.abs(found.astype(int) - np.asarray(expected))
+        assert apart[1:-1, 1:-1].max() <= 1  # the outermost pixels also see the photo just beyond the box
+    assert np.array_equal(whole, same)  # a margin ends where the photo does
+    assert np.array_equal(whole, np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)))
