@@ -19,7 +19,7 @@ from encoders.bundle import Bundle, find
 from encoders.errors import BundleError, CompsketchError
 from encoders.evaluation.data import read_class_map
 from encoders.images import load_photo
-from encoders.indexing import IndexingBranch, IndexingConfig
+from encoders.indexing import GRID, IndexingBranch, IndexingConfig
 from encoders.objects import ObjectConfig, ObjectEncoder
 from encoders.projection import Projection
 from encoders.query import CELLS, query_tensor
@@ -131,7 +131,7 @@ class LocalEncoder:
         try:
             networks = Networks(config)
             self.name = str(config["name"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:  # RuntimeError: torch, of a negative size
             raise BundleError(
                 f"the bundle's config.json is not an encoder's: {error}; train or fetch it again"
             ) from error
@@ -139,6 +139,7 @@ class LocalEncoder:
         networks.load_tensors(own, self.name)
         self._networks = networks.eval().requires_grad_(False)
         self.projection = Projection.from_tensors(bundle.tensors)
+        _check_sizes(networks, self.projection, self.name)
         self.dim = self.projection.dim
         self.fingerprint = bundle.fingerprint
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -153,7 +154,7 @@ class LocalEncoder:
         """The encoder of a bundle, by name or folder.
 
         Raises:
-            BundleError: There is none, or it is damaged.
+            BundleError: There is none, it is damaged, or its parts do not fit each other.
         """
         return cls(Bundle.load(find(spec)), device, runtime)
 
@@ -313,6 +314,18 @@ class LocalEncoder:
 
     def _compile(self, network: nn.Module, example: np.ndarray) -> Runtime:
         return compile_module(network.eval(), example, runtime=self._runtime, device=self.device)
+
+
+def _check_sizes(networks: Networks, projection: Projection, name: str) -> None:
+    """Each part may fit its own config and yet not the part that it hands its output to."""
+    sizes = {
+        "f_s gives and f_t takes": (networks.objects.config.dim, networks.spatial.config.channels),
+        "f_t and T_I give": (networks.spatial.config.out_channels, networks.image.channels),
+        "T_I gives and the projection takes": (GRID * GRID * networks.image.channels, projection.features),
+    }
+    apart = [f"{what} {one} and {other} channels" for what, (one, other) in sizes.items() if one != other]
+    if apart:
+        raise BundleError(f"bundle {name!r} has parts of different sizes: {'; '.join(apart)}; train or fetch it again")
 
 
 def _key(item: SketchObject) -> bytes:
