@@ -240,5 +240,5 @@ def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int
         "sketch_accuracy_photo_classes": float(right[with_photos].mean()),
         "crop_accuracy": float(crop_right.mean()),
         "map": float(((precision * hits).sum(axis=1) / hits.sum(axis=1)).mean()),
-        "p10": float(precision[:, 9].mean()),
+        "p10": float(hits[:, :10].sum(axis=1).mean() / 10),
     }

@@ -19,7 +19,7 @@ from torch.nn import functional
 from encoders.bundle import Bundle
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.images import load_photo
-from encoders.indexing import IndexingBranch
+from encoders.indexing import GRID, IndexingBranch
 from encoders.local import Networks
 from encoders.objects import ObjectEncoder
 from encoders.projection import Projection, fit
@@ -94,6 +94,8 @@ def embed_views(branch: IndexingBranch, views: Views, rows: Sequence[int] | np.n
 def embed_photos(branch: IndexingBranch, paths: Sequence[Path], threads: int) -> np.ndarray:
     """E_I of photos, (N, 49 D) float32."""
     size = branch.config.image_size
+    if not paths:  # a folder may hold nothing but photos with boxes
+        return np.zeros((0, GRID * GRID * branch.channels), np.float32)
     network = torch.nn.Sequential(Normalise(branch.spec.mean, branch.spec.std), branch, torch.nn.Flatten()).eval()
     run = compile_module(network, np.zeros((1, size, size, 3), np.uint8), threads=threads)
     batches = [paths[start : start + 16] for start in range(0, len(paths), 16)]

@@ -88,7 +88,9 @@ def random_window(rng: np.random.Generator, smallest: float) -> np.ndarray:
 def paste_scene(
     rng: np.random.Generator, background: Image.Image, objects: list[Image.Image], side: int
 ) -> tuple[Image.Image, np.ndarray]:
-    """Objects' photos on a background, later ones on top, none more than half hidden.
+    """Objects' photos on a background, later ones on top.
+
+    None hides .4 of another, as far as 20 tries find such a place; two together may hide more.
 
     Returns:
         The square scene and (n, 4) boxes in [0, 1], in the objects' order.
