@@ -17,7 +17,7 @@ def _settings_of_the_tests_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """No variable and no file of the person who runs the tests gets in."""
     for name in ("MILVUS_URI", "MILVUS_TOKEN", "MILVUS_DB_NAME"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("ENCODER", "COLLECTION", "DEVICE"):
+    for name in ("ENCODER", "COLLECTION", "DEVICE", "RUNTIME"):
         monkeypatch.delenv(f"COMPSKETCH_{name}", raising=False)
     monkeypatch.setattr("compsketch_milvus.settings.config_file", lambda: tmp_path / "config" / "config.env")
 

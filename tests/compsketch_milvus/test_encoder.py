@@ -19,8 +19,8 @@ def opened(monkeypatch) -> list[tuple]:
 
     class LocalEncoder:
         @staticmethod
-        def open(spec, device):
-            calls.append((spec, device))
+        def open(spec, device, runtime):
+            calls.append((spec, device, runtime))
             return "an encoder"
 
     module.LocalEncoder = LocalEncoder
@@ -36,9 +36,12 @@ def test_default_environment_and_argument(opened, monkeypatch) -> None:
     assert connect() == "an encoder"
     monkeypatch.setenv("COMPSKETCH_ENCODER", "/my/bundle")
     monkeypatch.setenv("COMPSKETCH_DEVICE", "cuda:1")
+    monkeypatch.setenv("COMPSKETCH_RUNTIME", "torch")
     connect()
-    connect("other", device="cpu")
-    assert opened == [("default", None), ("/my/bundle", "cuda:1"), ("other", "cpu")]
+    connect("other", device="cpu", runtime="openvino")
+    assert opened == [
+        ("default", None, "auto"), ("/my/bundle", "cuda:1", "torch"), ("other", "cpu", "openvino"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", ["grpc://gpu-host:50051", "https://gpu-host"])
@@ -51,6 +54,12 @@ def test_a_service_is_not_available_yet(opened, spec) -> None:
 def test_a_device_that_is_none(opened) -> None:
     with pytest.raises(SettingsError, match="device=: 'gpu' does not fit"):
         connect(device="gpu")
+
+
+def test_a_runtime_that_is_none(opened) -> None:
+    with pytest.raises(SettingsError, match="runtime=: 'onnx' does not fit; it has to be auto, torch or openvino"):
+        connect(runtime="onnx")
+    assert opened == []
 
 
 @pytest.mark.parametrize("missing", ["torch", "torchvision", "timm"])

@@ -25,6 +25,7 @@ def test_default(file) -> None:
     assert loaded.uri == default_uri() == str(Path(platformdirs.user_data_dir("compsketch")) / "photos.db")
     assert (loaded.token, loaded.db_name, loaded.device) == (None, None, None)
     assert (loaded.encoder, loaded.collection) == ("default", "photos")
+    assert loaded.runtime == "auto"
 
 
 def test_file_beats_default(file) -> None:
@@ -49,7 +50,7 @@ def test_flag_beats_environment(file, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(VARIABLES))
 def test_every_setting_has_its_variable(file, monkeypatch, name) -> None:
-    value = "cuda:1" if name == "device" else "some_value"
+    value = {"device": "cuda:1", "runtime": "torch"}.get(name, "some_value")
     monkeypatch.setenv(VARIABLES[name][0], value)
     loaded = getattr(load_settings(), name)
     assert (loaded.get_secret_value() if name == "token" else loaded) == value
@@ -94,7 +95,16 @@ def test_an_error_names_variable_value_and_type(file, monkeypatch) -> None:
     monkeypatch.setenv("COMPSKETCH_DEVICE", "tpu")
     with pytest.raises(SettingsError) as refused:
         load_settings()
-    assert str(refused.value) == "COMPSKETCH_DEVICE: 'tpu' does not fit; it has to be cpu, cuda, cuda:N, mps or xpu"
+    assert str(refused.value) == "COMPSKETCH_DEVICE: 'tpu' does not fit; it has to be cpu, cuda or cuda:N"
+
+
+@pytest.mark.parametrize("value", ["tpu", "Torch", "onnx"])
+def test_a_runtime_that_is_none(file, monkeypatch, value) -> None:
+    monkeypatch.setenv("COMPSKETCH_RUNTIME", value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == f"COMPSKETCH_RUNTIME: {value!r} does not fit; it has to be auto, torch or openvino"
+    assert load_settings(runtime="openvino").runtime == "openvino"  # a flag beats what is wrong in the environment
 
 
 def test_an_error_of_a_flag_names_the_flag(file) -> None:
