@@ -7,6 +7,7 @@ failures), 2 (usage or input), 130 (interrupted). Modules are imported where the
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,13 @@ def main() -> None:
     """The program `compsketch`."""
     # gRPC's own log, of connections it makes anew by itself, would run through the progress bar; errors come as errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    signal.signal(signal.SIGTERM, _terminated)
     app(prog_name="compsketch")
+
+
+def _terminated(*_: object) -> None:
+    """Ended like by Ctrl-C, so that Milvus Lite finishes the file that it is writing."""
+    raise KeyboardInterrupt
 
 
 def _version(asked: bool) -> None:
@@ -185,10 +192,12 @@ def search(
 ) -> None:
     """Find the photos that hold a sketch's objects in its layout, best first."""
     from compsketch_milvus.search import search as find
-    from compsketch_milvus.sheet import contact_sheet, save
+    from compsketch_milvus.sheet import check_place, contact_sheet, save
     from encoders.sketch import Sketch
 
     query = Sketch.open(sketch)
+    if sheet is not None:
+        check_place(sheet)
     with _collection(uri, collection, token, encoder) as photos:
         result = find(photos, query, limit, filter, words=words, threshold=threshold)
         answer = _search_json(result) | {"encoder": _identity(photos), "collection": photos.name}

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compsketch_milvus.errors import CollectionError, ServerError
@@ -14,7 +15,16 @@ from compsketch_milvus.identity import PROPERTY, Identity
 from compsketch_milvus.index import IndexChoice, ServerFacts, choose, probe
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.rows import batches, check_id
-from compsketch_milvus.server import WAIT, DiskFullError, connect_server, guard, lite_path, public_uri, pymilvus
+from compsketch_milvus.server import (
+    WAIT,
+    DiskFullError,
+    connect_server,
+    guard,
+    lite_path,
+    public_uri,
+    pymilvus,
+    remove_index_files,
+)
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
 
 if TYPE_CHECKING:
@@ -143,7 +153,19 @@ class SketchCollection:
             self._prepare_index(index, params)
         else:
             self._create(create, index, params)
-        self.call("load the collection", "load_collection", timeout=LONG)
+        self._load()
+
+    def _load(self) -> None:
+        try:
+            self.call("load the collection", "load_collection", timeout=LONG)
+        except DiskFullError:
+            raise
+        except ServerError as error:
+            # A program killed, or a disk full, while Milvus Lite wrote an index file leaves half of one.
+            if self.facts.kind != "lite" or not remove_index_files(Path(self.uri), self.name):
+                raise
+            _log.warning("collection %r: an index file is damaged (%s); building the index again", self.name, error)
+            self.call("load the collection", "load_collection", timeout=6 * LONG)
 
     def _create(self, create: bool, index: str, params: dict[str, Any]) -> None:
         if not create or self._encoder is None:

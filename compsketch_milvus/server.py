@@ -20,7 +20,16 @@ from compsketch_milvus.errors import CollectionError, ServerError
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-__all__ = ["WAIT", "DiskFullError", "connect_server", "guard", "lite_path", "public_uri", "pymilvus"]
+__all__ = [
+    "WAIT",
+    "DiskFullError",
+    "connect_server",
+    "guard",
+    "lite_path",
+    "public_uri",
+    "pymilvus",
+    "remove_index_files",
+]
 
 WAIT = 10  # seconds for a short call; an int, because pymilvus ignores a float
 _SCHEMES = ("http", "https", "tcp", "unix")
@@ -111,6 +120,18 @@ def _check_lite(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ServerError(f"{path}: cannot be used for Milvus Lite ({error.strerror}); give another --uri") from error
+
+
+def remove_index_files(path: Path, collection: str) -> int:
+    """Remove a collection's index files from a Milvus Lite folder; it builds them again from the rows.
+
+    Returns:
+        How many there were.
+    """
+    files = list(path.glob(f"**/collections/{collection}/partitions/*/indexes/*.idx"))
+    for file in files:
+        file.unlink()
+    return len(files)
 
 
 class DiskFullError(ServerError):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from encoders.errors import CompsketchError, SketchError
 from encoders.formats.pen import PALETTE
@@ -50,7 +50,7 @@ def contact_sheet(sketch: Sketch, hits: Sequence[Shown], *, title: str = "", col
     """
     columns = max(1, min(columns, len(hits) or 1))
     rows = max(1, -(-len(hits) // columns))
-    canvas_height = round(SKETCH_SIDE * min(1.5, sketch.height / sketch.width))
+    canvas_height = _canvas_height(sketch)
     left = MARGIN + SKETCH_SIDE + 2 * GAP
     width = left + columns * CELL_WIDTH + (columns - 1) * GAP + MARGIN
     height = 2 * MARGIN + max(30 + canvas_height, rows * (CELL_HEIGHT + CAPTION + GAP) - GAP)
@@ -81,7 +81,7 @@ def network_view(sketch: Sketch, *, title: str = "", size: int = 128, line_width
     """
     columns = max(1, min(4, len(sketch.objects)))
     rows = -(-len(sketch.objects) // columns)
-    canvas_height = round(SKETCH_SIDE * min(1.5, sketch.height / sketch.width))
+    canvas_height = _canvas_height(sketch)
     left, top = MARGIN + SKETCH_SIDE + 2 * GAP, MARGIN + 30
     width = left + columns * (RASTER + GAP) - GAP + MARGIN
     height = top + max(canvas_height, rows * (RASTER + 26 + GAP) - GAP) + MARGIN
@@ -100,18 +100,42 @@ def network_view(sketch: Sketch, *, title: str = "", size: int = 128, line_width
     return view
 
 
+def check_place(path: Path) -> None:
+    """Refuse what a picture cannot be written to, before there is work to lose.
+
+    Raises:
+        SketchError: Another suffix than `save` knows, no such folder, or a folder in the place of the file.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise SketchError(f"{path}: a picture is written as .png, .jpg or .jpeg; give one of these")
+    if not path.parent.is_dir() or path.is_dir():
+        what = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise SketchError(f"{path}: cannot be written ({what}); choose another place")
+
+
 def save(picture: Image.Image, path: Path, *, quality: int = 88) -> None:
     """Write a picture as PNG or JPEG, by its suffix.
 
     Raises:
         SketchError: Another suffix, or a place that cannot be written.
     """
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise SketchError(f"{path}: a picture is written as .png, .jpg or .jpeg; give one of these")
+    check_place(path)
     try:
         picture.save(path, quality=quality)
     except OSError as error:
         raise SketchError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+
+
+def _canvas_height(sketch: Sketch) -> int:
+    """Of a sketch in the left column, in layout units; a canvas of 65536 x 1 gets one, too."""
+    return max(1, round(SKETCH_SIDE * min(1.5, sketch.height / sketch.width)))
+
+
+def _contain(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """Scale a picture to fit, aspect kept, but never to no pixels: `ImageOps.contain` fails on a photo of 5000 x 1."""
+    factor = min(width / picture.width, height / picture.height)
+    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _draw_query(sheet: Image.Image, sketch: Sketch, title: str, height: int) -> None:
@@ -119,7 +143,7 @@ def _draw_query(sheet: Image.Image, sketch: Sketch, title: str, height: int) -> 
     _text(sheet, (MARGIN, MARGIN - 3), _elide(title or "query", 17, SKETCH_SIDE), 17, INK)
     top = MARGIN + 30
     drawn = sketch.render(size=max(SKETCH_SIDE, height) * SCALE)
-    drawn = ImageOps.contain(drawn, (SKETCH_SIDE * SCALE, height * SCALE), Image.Resampling.LANCZOS)
+    drawn = _contain(drawn, SKETCH_SIDE * SCALE, height * SCALE)
     x = MARGIN * SCALE + (SKETCH_SIDE * SCALE - drawn.width) // 2
     sheet.paste(drawn, (x, top * SCALE))
     edge = (x, top * SCALE, x + drawn.width - 1, top * SCALE + drawn.height - 1)
@@ -134,7 +158,7 @@ def _draw_hit(sheet: Image.Image, sketch: Sketch, rank: int, hit: Shown, x: int,
     except (CompsketchError, OSError):
         _text(tile, (CELL_WIDTH / 2, CELL_HEIGHT / 2), "this photo can no longer\nbe read", 13, FAINT, anchor="mm")
     else:
-        photo = ImageOps.contain(photo, tile.size, Image.Resampling.LANCZOS)
+        photo = _contain(photo, *tile.size)
         _overlay(photo, sketch)
         tile.paste(photo, ((tile.width - photo.width) // 2, (tile.height - photo.height) // 2))
     sheet.paste(tile, (x * SCALE, y * SCALE))

@@ -51,7 +51,9 @@ def program(tmp_path, capsys, monkeypatch, toy_encoder):
     for name in ("MILVUS_URI", "MILVUS_TOKEN", "MILVUS_DB_NAME", "COMPSKETCH_ENCODER", "COMPSKETCH_COLLECTION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda spec=None, *, device=None, runtime=None: toy_encoder)
+    monkeypatch.setattr(
+        "compsketch_milvus.encoder.connect", lambda spec=None, *, device=None, runtime=None: toy_encoder
+    )
     return Program(tmp_path, capsys)
 
 

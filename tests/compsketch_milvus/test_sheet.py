@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compsketch_milvus.sheet import SCALE, contact_sheet, network_view, save
+from compsketch_milvus.sheet import SCALE, check_place, contact_sheet, network_view, save
 from encoders.errors import SketchError
 from encoders.formats.pen import PALETTE
 from encoders.sketch import Sketch, SketchObject
@@ -97,3 +97,20 @@ def test_save_names_the_file_and_the_way_out(sketch, tmp_path):
         save(view, tmp_path / "nowhere" / "view.png")
     with pytest.raises(SketchError, match="cannot be written"):
         save(view, Path("/dev/full/x.png"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(65536, 1), (1, 65536)])
+def test_an_extreme_canvas_and_an_extreme_photo(tmp_path, width, height) -> None:
+    sketch = Sketch(width, height, (SketchObject([[[0, width], [0, height]]]),))
+    Image.new("RGB", (min(width, 9000), min(height, 9000)), "green").save(tmp_path / "strip.png")
+    assert count(contact_sheet(sketch, [Found(str(tmp_path / "strip.png"))]), PALETTE[0]) > 0
+    assert count(network_view(sketch), PALETTE[0]) > 0
+
+
+def test_a_place_is_refused_before_there_is_work_to_lose(tmp_path) -> None:
+    with pytest.raises(SketchError, match=r"x\.png: cannot be written \(there is no folder .*nowhere\)"):
+        check_place(tmp_path / "nowhere" / "x.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SketchError, match=r"folder\.png: cannot be written \(it is a folder\)"):
+        check_place(tmp_path / "folder.png")
+    check_place(tmp_path / "fine.JPG")
