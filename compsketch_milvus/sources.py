@@ -67,7 +67,8 @@ def iterate(source: Source) -> Iterator[ImageRecord]:
             try:
                 yield from iterate(item)
             except SourceError as error:
-                yield _refused(_printable(str(item)), str(error))
+                name = _printable(str(item))
+                yield _refused(name, str(error).removeprefix(f"{name}: "))
     else:
         raise SourceError(f"{type(source).__name__}: not a source of photos; give {KINDS}")
 
