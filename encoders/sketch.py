@@ -246,7 +246,7 @@ class Sketch:
         frame = np.array([*size, *size]) - 1
         for index, (item, box) in enumerate(zip(self.objects, self.boxes, strict=True)):
             colour = PALETTE[index % len(PALETTE)]
-            draw_strokes(pen, [stroke * scale for stroke in item.strokes], colour, line)
+            draw_strokes(pen, [np.clip(stroke, -1e9, 1e9) * scale for stroke in item.strokes], colour, line)
             x0, y0, x1, y1 = (box * frame).tolist()
             pen.rectangle((x0, y0, x1, y1), outline=colour, width=max(1, line // 2))
             _write_label(pen, item.label or str(index), (x0, y0), size, colour, font)

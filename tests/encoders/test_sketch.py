@@ -214,3 +214,8 @@ def test_render_draws_each_object_in_its_colour():
     assert image.getpixel((299, 5)) == (0, 0, 50)
     assert {image.getpixel((60, 225)), image.getpixel((250, 150))} == {(214, 39, 40), (31, 98, 200)}
     assert Sketch(60_000, 3, (SketchObject([[[1, 2], [1, 2]]]),)).render().size == (1024, 1)
+
+
+def test_render_draws_ink_however_far_it_leaves_the_canvas() -> None:
+    far = Sketch(200, 100, (SketchObject([[[1, 1e308], [2, -1e308]], [[-1e308, 100], [50, 50]]]),))
+    assert far.render().size == (200, 100)  # without a warning of an overflow, which would be an error here
