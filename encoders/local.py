@@ -6,6 +6,7 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -329,8 +330,15 @@ def _check_sizes(networks: Networks, projection: Projection, name: str) -> None:
 
 
 def _key(item: SketchObject) -> bytes:
-    """What tells one drawing from another: its strokes, wherever their box is said to be."""
-    return b"|".join(np.ascontiguousarray(stroke, np.float64).tobytes() for stroke in item.strokes)
+    """What tells one drawing from another: its strokes, wherever their box is said to be.
+
+    A digest: the strokes themselves can take megabytes, times `CACHED_OBJECTS`.
+    """
+    digest = blake2b(digest_size=16)
+    for stroke in item.strokes:
+        digest.update(stroke.shape[1].to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(stroke, np.float64).tobytes())
+    return digest.digest()
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
