@@ -80,12 +80,13 @@ class Log:
         """The figures of a finished epoch."""
         self._write({"epoch": epoch + 1, **{name: round(value, 5) for name, value in figures.items()}})
 
-    def lines(self) -> list[dict[str, Any]]:
-        """All that was written to the file, earlier runs that this one went on from included."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
-
     def _write(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry)
         print(line, file=sys.stderr, flush=True)
         with self.path.open("a") as file:
             file.write(line + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """All that a `Log` has written to a file, runs that a later one went on from included."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,23 +1,15 @@
-"""Stage 3: the projection (section 3.4), f_t once more in the projected space, and the bundle of all three stages.
-
-PCA and OPQ are fitted on photos alone. What f_t drew towards the photos in all 49 D dimensions is not quite what lies
-nearest in the d that are kept, so f_t learns on, against the projected photos, which stay where they are.
-"""
+"""Stage 3: the projection (section 3.4), fitted on photos alone, and the bundle of all three stages."""
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from encoders.bundle import Bundle
-from encoders.evaluation.relevance import Gallery, relevances
 from encoders.images import load_photo
 from encoders.indexing import GRID, IndexingBranch
 from encoders.local import Networks
@@ -26,10 +18,9 @@ from encoders.projection import Projection, fit
 from encoders.runtimes import Normalise, compile_module
 from encoders.training import asking
 from encoders.training import spatial as stage2
-from encoders.training.asking import Asked, Queries, Vectors
+from encoders.training.asking import Queries
 from encoders.training.data import read_training_set
-from encoders.training.loop import Log, autocast, follow, one_cycle
-from encoders.training.losses import towards
+from encoders.training.loop import Log, autocast, read_log
 from encoders.training.views import ViewConfig, Views, make_views
 
 
@@ -48,9 +39,6 @@ class Config:
         dim: d, what a collection stores.
         m: Bytes of a product quantiser's code.
         samples: Photos that PCA and OPQ are fitted on, at most.
-        epochs: Passes of f_t over ``epoch_views`` views; 0 keeps stage 2's.
-        epoch_views: Views an epoch.
-        learning_rate: Of f_t.
         threads: CPU threads.
         seed: Of everything.
     """
@@ -65,9 +53,6 @@ class Config:
     dim: int = 256
     m: int = 16
     samples: int = 8000
-    epochs: int = 4
-    epoch_views: int = 4800
-    learning_rate: float = 5e-4
     threads: int = 2
     seed: int = 0
 
@@ -117,99 +102,16 @@ def train(config: Config) -> Path:
     log = Log(work / "projection.jsonl", config)
     views = make_views(data, model.image, second.views, work / "views", second.seed, config.threads)
     test_views = make_views(unseen, model.image, ViewConfig(0, 0), work / "views-held-out", 0, config.threads)
-    embedded = embed_views(model.image, views, range(len(views)))
-    more = embed_photos(model.image, [*data.labelled, *data.unlabelled], config.threads)
-    whole = np.flatnonzero((views.photo >= 0) & np.r_[True, views.photo[1:] != views.photo[:-1]])
     # Photos as they are; crops and pasted scenes, which no collection holds, are left out.
-    sample = np.random.default_rng(config.seed).permutation(np.concatenate([embedded[whole], more]))[: config.samples]
+    whole = np.flatnonzero((views.photo >= 0) & np.r_[True, views.photo[1:] != views.photo[:-1]])
+    embedded = embed_views(model.image, views, whole)
+    more = embed_photos(model.image, [*data.labelled, *data.unlabelled], config.threads)
+    sample = np.random.default_rng(config.seed).permutation(np.concatenate([embedded, more]))[: config.samples]
     projection = fit(sample, config.dim, config.m, config.seed)
     check = asking.held_out_queries(objects, unseen, test_views, second.seed)
     gallery = projection.apply(embed_views(model.image, test_views, range(len(test_views))))
-
-    def measure() -> float:
-        return _measure(model, projection, gallery, check)
-
-    log.epoch(-1, map=measure())
-    vectors = asking.make_vectors(objects, data, second.asking, work / "sketches.npy", second.seed)
-    bank = Bank(views, whole, projection.apply(embedded), projection.apply(more))
-    _adapt(model, projection, bank, vectors, config, measure, log)
-    return _save(config, objects, vocabulary, model, projection, log)
-
-
-class Bank:
-    """Projected photos that queries are contrasted with.
-
-    Attributes:
-        views: Of the training photos.
-        vectors: (N, d) of the views.
-        photos: (M, d) of the photos as they are, then of photos without boxes.
-        gallery: The boxes of ``photos``.
-    """
-
-    def __init__(self, views: Views, whole: np.ndarray, vectors: np.ndarray, more: np.ndarray) -> None:
-        self.views, self.vectors = views, torch.from_numpy(vectors)
-        self.photos = torch.from_numpy(np.concatenate([vectors[whole], more]))
-        boxes = [views.boxes[row] for row in whole]
-        owners = np.repeat(np.arange(len(whole)), [len(row) for row in boxes])
-        classes = _names(np.concatenate([views.classes[row] for row in whole]))
-        self.gallery = Gallery.build(np.concatenate(boxes), owners, classes, len(self.photos))
-
-    def relevance(self, asked: Asked) -> np.ndarray:
-        """Eq. 9 of each query with each photo, (B, M) float32."""
-        rows = np.zeros((len(asked.boxes), len(self.photos)), np.float32)
-        queries = zip(asked.boxes, (_names(kinds) for kinds in asked.classes), strict=True)
-        for row, found in zip(rows, relevances(queries, self.gallery), strict=True):
-            row[found.photos] = found.values
-        return rows
-
-
-def _names(classes: np.ndarray) -> list[str]:
-    return [str(kind) for kind in classes]
-
-
-def _adapt(
-    model: stage2.Model,
-    projection: Projection,
-    bank: Bank,
-    vectors: Vectors,
-    config: Config,
-    measure: Callable[[], float],
-    log: Log,
-) -> None:
-    """Let f_t learn on, towards each query's own view and away from every other photo of the training set."""
-    second, views = config.stage2, bank.views
-    matrix, offset = torch.from_numpy(projection.matrix), torch.from_numpy(projection.offset)
-    average, learning = copy.deepcopy(model.f_t), model.f_t
-    model.f_t = average
-    peak = {"params": list(learning.parameters()), "peak": config.learning_rate}
-    optimiser = torch.optim.AdamW([peak], lr=config.learning_rate, weight_decay=second.weight_decay)
-    usable, steps = asking.usable(views, second.asking), config.epoch_views // second.batch
-    for epoch in range(config.epochs):
-        rng = np.random.default_rng([config.seed, 1, epoch])
-        order, started, losses = rng.permutation(usable), time.monotonic(), []
-        for step in range(steps):
-            one_cycle(optimiser, (epoch * steps + step) / (config.epochs * steps))
-            rows = order[np.arange(step * second.batch, (step + 1) * second.batch) % len(order)]
-            boxes, classes = [views.boxes[row] for row in rows], [views.classes[row] for row in rows]
-            asked = asking.ask(boxes, classes, vectors, second.asking, rng)
-            relevance = np.concatenate([
-                asking.relevance(asked.boxes, asked.classes, boxes, classes), bank.relevance(asked)
-            ], axis=1)  # fmt: skip
-            learning.train()
-            with autocast():
-                maps = learning(torch.from_numpy(asked.tensors).contiguous(memory_format=torch.channels_last))
-            flat = functional.normalize(maps.flatten(1).float(), dim=1)
-            query = functional.normalize(flat @ matrix.T + offset, dim=1)
-            others = torch.cat([bank.vectors[rows], bank.photos])  # (B + M, d)
-            loss = towards(query @ others.T / second.temperature, torch.from_numpy(relevance))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(learning.parameters(), 5.0)
-            optimiser.step()
-            losses.append(float(loss.detach()))
-            follow(average, learning, min(second.ema, (epoch * steps + step + 1) / 20))
-            log.progress(epoch, step, steps, float(np.mean(losses[-20:])))
-        log.epoch(epoch, loss=float(np.mean(losses)), seconds=time.monotonic() - started, map=measure())
+    log.epoch(0, map=_measure(model, projection, gallery, check))
+    return _save(config, objects, vocabulary, model, projection)
 
 
 @torch.inference_mode()
@@ -230,7 +132,6 @@ def _save(
     vocabulary: list[str],
     model: stage2.Model,
     projection: Projection,
-    log: Log,
 ) -> Path:
     """Write the networks of all stages, the projection and how they were trained as one bundle."""
     bundle_config = {
@@ -246,7 +147,8 @@ def _save(
     networks.objects.load_state_dict(objects.state_dict())
     networks.image.load_state_dict(model.image.state_dict())
     networks.spatial.load_state_dict(model.f_t.state_dict())
-    bundle_config["training"] = log.lines()
+    logs = {"objects": config.objects, "spatial": config.spatial, "projection": config.spatial.with_stem("projection")}
+    bundle_config["training"] = {stage: read_log(path.with_suffix(".jsonl")) for stage, path in logs.items()}
     tensors = {**networks.to_tensors(), **projection.to_tensors()}
     Bundle(bundle_config, tensors).save(config.out)
     return config.out

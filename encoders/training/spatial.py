@@ -65,7 +65,7 @@ class Config:
     views: ViewConfig = field(default_factory=ViewConfig)
     weights: Weights = field(default_factory=Weights)
     asking: AskConfig = field(default_factory=AskConfig)
-    epochs: int = 8
+    epochs: int = 10
     epoch_views: int = 4800
     batch: int = 96
     temperature: float = 0.07

@@ -55,8 +55,6 @@ def stage3(second: spatial.Config, result: Path, out: Path) -> projection.Config
         name="tiny",
         dim=DIM,
         m=4,
-        epochs=1,
-        epoch_views=32,
         threads=1,
     )
 
