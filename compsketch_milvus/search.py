@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compsketch_milvus.errors import CollectionError, CompsketchError
+from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.encoder import ImageLike
-    from encoders.sketch import Sketch
 
 __all__ = ["MAX_LIMIT", "Hit", "SearchResult", "search", "search_image", "search_many", "search_vectors"]
 
@@ -83,7 +83,7 @@ def search(
         threshold: leave out hits with a lower score, -1 to 1.
 
     Raises:
-        CollectionError: limit, threshold or filter do not fit.
+        CollectionError: sketch, limit, threshold or filter do not fit.
         ServerError: Milvus failed.
     """
     return search_many(collection, [sketch], limit, filter, words=words, threshold=threshold)[0]
@@ -100,6 +100,9 @@ def search_many(
 ) -> list[SearchResult]:
     """`search` for many sketches, encoded and sent in batches; the seconds are each sketch's share."""
     _check(limit, threshold)
+    for sketch in sketches:
+        if not isinstance(sketch, Sketch):
+            raise CollectionError(f"{sketch!r:.80} is no Sketch; make one with Sketch.open(path) or Sketch.from_dict")
     if not sketches:
         return []
     start = time.perf_counter()

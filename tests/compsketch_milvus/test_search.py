@@ -224,3 +224,9 @@ def test_any_query_is_ranked_as_numpy_ranks_it(filled, vectors, seed, limit) -> 
     assert len(hits) == limit
     assert [hit.distance for hit in hits] == pytest.approx([distance for _, distance in expected], abs=1e-3)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+@pytest.mark.parametrize("given_", ["two-dogs.svg", {"width": 10, "height": 10, "objects": []}, None])
+def test_what_is_no_sketch_is_refused_by_name(collection, given_) -> None:
+    with pytest.raises(CollectionError, match=r"is no Sketch; make one with Sketch\.open\(path\)"):
+        collection.search(given_)
