@@ -94,17 +94,22 @@ def _collection(
     *,
     create: bool = False,
     encodes: bool = True,
+    once: bool = False,
 ) -> SketchCollection:
-    """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``."""
+    """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``.
+
+    For one sketch, asked ``once``, networks run in torch if nothing else is set: to compile them takes seconds more.
+    """
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.encoder import connect
     from compsketch_milvus.settings import load_settings
 
     settings = load_settings(uri=uri, token=token, collection=name, encoder=encoder)
     secret = settings.token.get_secret_value() if settings.token else None
+    runtime = "torch" if once and settings.runtime == "auto" else settings.runtime
     return SketchCollection.open(
         settings.collection,
-        connect(settings.encoder) if encodes else None,
+        connect(settings.encoder, runtime=runtime) if encodes else None,
         uri=settings.uri,
         token=secret,
         db_name=settings.db_name,
@@ -183,7 +188,7 @@ def search(
     collection: Name = None,
     token: Token = None,
     encoder: EncoderSpec = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of hits")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=16384, help="Number of hits")] = 20,
     filter: Filter = "",
     threshold: Annotated[float | None, typer.Option(help="Leave out hits with a lower score, -1 to 1")] = None,
     words: Annotated[bool, typer.Option("--words", help="Also use the objects' labels")] = False,
@@ -198,7 +203,7 @@ def search(
     query = Sketch.open(sketch)
     if sheet is not None:
         check_place(sheet)
-    with _collection(uri, collection, token, encoder) as photos:
+    with _collection(uri, collection, token, encoder, once=True) as photos:
         result = find(photos, query, limit, filter, words=words, threshold=threshold)
         answer = _search_json(result) | {"encoder": _identity(photos), "collection": photos.name}
     if sheet is not None:

@@ -93,8 +93,11 @@ def choose(facts: ServerFacts, want: str = "auto", params: dict[str, Any] | None
 def _automatic(facts: ServerFacts) -> tuple[str, str]:
     if facts.kind == "lite":
         if facts.rows <= FLAT_ROWS:
-            return "FLAT", f"Milvus Lite with {facts.rows} rows: up to {FLAT_ROWS} an exact search is fast enough"
-        return "HNSW", f"Milvus Lite with {facts.rows} rows: over {FLAT_ROWS} an exact search is too slow"
+            return (
+                "FLAT",
+                f"Milvus Lite, {facts.rows} rows when chosen: up to {FLAT_ROWS} an exact search is fast enough",
+            )
+        return "HNSW", f"Milvus Lite, {facts.rows} rows when chosen: over {FLAT_ROWS} an exact search is too slow"
     lists = _nlist(facts.rows)
     if facts.gpu:
         return "GPU_IVF_PQ", f"Milvus {facts.version} with a GPU: the paper's quantiser, nlist {lists}"

@@ -94,7 +94,8 @@ class _Sketched(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 to (B, C) unit vectors."""
         x = self.normalise(pictures)  # (B, 3, S, S)
-        return nn.functional.normalize(self.objects.f_s(x) + self.objects.f_s(x.flip(3)), dim=1)
+        both = self.objects.f_s(torch.cat([x, x.flip(3)]))  # (2 B, C)
+        return nn.functional.normalize(both.unflatten(0, (2, -1)).sum(0), dim=1)
 
 
 class _Photographed(nn.Module):
@@ -178,6 +179,8 @@ class LocalEncoder:
 
     def embed_images(self, images: Sequence[ImageLike], *, project: bool = False) -> np.ndarray:
         """E_I (eq. 4): the flattened 7 x 7 x D maps, (B, 49 D) float32, or with ``project`` their (B, d) projection."""
+        if isinstance(images, str | bytes | Path | Image.Image):
+            raise CompsketchError(f"expected a list of photos, found one {type(images).__name__}; write [photo]")
         rows = []
         for start in range(0, len(images), BATCH):
             flat = self._image(self._pixels(images[start : start + BATCH], self.image_size))  # (b, 49 D)
@@ -221,6 +224,8 @@ class LocalEncoder:
 
     def embed_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
         """E_Q (eq. 3): the flattened output of f_t, (B, 49 D) float32."""
+        if isinstance(sketches, Sketch):
+            raise CompsketchError("expected a list of sketches, found one Sketch; write [sketch]")
         vectors = self.embed_objects([item for sketch in sketches for item in sketch.objects], words=words)
         starts = np.cumsum([0, *(len(sketch.objects) for sketch in sketches)])
         rows = []

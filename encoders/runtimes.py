@@ -23,7 +23,6 @@ from encoders.errors import CompsketchError
 from encoders.fusing import fuse_conv_bn, round_to_bf16
 
 KINDS = ("torch", "openvino")
-VARIABLE = "COMPSKETCH_RUNTIME"
 PRECISIONS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 _INSTALL = "pip install 'compsketch-milvus[encoders]'"
 
@@ -107,8 +106,7 @@ def compile_module(
     Args:
         module: Takes a batch like `example`, returns one tensor of as many rows.
         example: A batch (B, ...) uint8 or float32 of any B >= 1; all but B is fixed by it.
-        runtime: "torch", "openvino", or "auto": $COMPSKETCH_RUNTIME, and without it OpenVINO on a CPU where it is
-            installed, torch elsewhere.
+        runtime: "torch", "openvino", or "auto": OpenVINO on a CPU where it is installed, torch elsewhere.
         device: "cpu" or a CUDA device as torch names it.
         threads: CPU threads for one call; by default $OMP_NUM_THREADS, and without it what the runtime thinks best.
             torch has one count for the whole process.
@@ -127,18 +125,17 @@ def compile_module(
     place = _device(device)
     threads = _threads(threads)
     has_openvino = importlib.util.find_spec("openvino") is not None
-    kind, why = choose(runtime, os.environ.get(VARIABLE), place.type, has_openvino)
+    kind, why = choose(runtime, place.type, has_openvino)
     if kind == "openvino":
         return _OpenVino(module, example, threads, precision, why)
     return _Torch(module, example, place, threads, precision, why)
 
 
-def choose(asked: str, environment: str | None, device: str, has_openvino: bool) -> tuple[str, str]:
-    """Picks the kind of runtime; what is asked for comes before the environment, and that before the machine.
+def choose(asked: str, device: str, has_openvino: bool) -> tuple[str, str]:
+    """Picks the kind of runtime.
 
     Args:
         asked: A kind, or "auto".
-        environment: The value of $COMPSKETCH_RUNTIME, None or empty where it is not set.
         device: "cpu" or "cuda".
         has_openvino: Whether it is installed.
 
@@ -148,20 +145,19 @@ def choose(asked: str, environment: str | None, device: str, has_openvino: bool)
     Raises:
         CompsketchError: The kind is unknown, not installed, or does not run on the device.
     """
-    source, wanted = ("runtime", asked) if asked != "auto" else (VARIABLE, environment or "auto")
-    if wanted == "auto":
+    if asked == "auto":
         if device != "cpu":
             return "torch", "the device is a GPU"
         if has_openvino:
             return "openvino", "it is installed, and the fastest on CPUs"
         return "torch", f"openvino, which is several times faster on CPUs, is not installed ({_INSTALL})"
-    if wanted not in KINDS:
-        raise CompsketchError(f"{source}={wanted!r} is no runtime; choose one of auto, {', '.join(KINDS)}")
-    if wanted == "openvino" and device != "cpu":
-        raise CompsketchError(f"{source}=openvino runs on the CPU only, not on {device}; choose torch, or device cpu")
-    if wanted == "openvino" and not has_openvino:
-        raise CompsketchError(f"{source}=openvino, but openvino is not installed; {_INSTALL}, or choose torch")
-    return wanted, f"{source} asks for it"
+    if asked not in KINDS:
+        raise CompsketchError(f"runtime={asked!r} is no runtime; choose one of auto, {', '.join(KINDS)}")
+    if asked == "openvino" and device != "cpu":
+        raise CompsketchError(f"runtime=openvino runs on the CPU only, not on {device}; choose torch, or device cpu")
+    if asked == "openvino" and not has_openvino:
+        raise CompsketchError(f"runtime=openvino, but openvino is not installed; {_INSTALL}, or choose torch")
+    return asked, f"runtime={asked} was asked for"
 
 
 def _device(name: str) -> torch.device:

@@ -62,7 +62,7 @@ def test_info(collection, photo_vectors, lite) -> None:
         "index": {
             "type": "FLAT",
             "params": {},
-            "reason": "Milvus Lite with 0 rows: up to 20000 an exact search is fast enough",
+            "reason": "Milvus Lite, 0 rows when chosen: up to 20000 an exact search is fast enough",
             "state": "Finished",
         },
         "server": {"kind": "lite", "version": collection.facts.version, "uri": lite},

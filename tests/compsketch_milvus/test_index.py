@@ -24,14 +24,16 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
             LITE,
             "auto",
             None,
-            IndexChoice("FLAT", {}, {}, "Milvus Lite with 0 rows: up to 20000 an exact search is fast enough", False),
+            IndexChoice(
+                "FLAT", {}, {}, "Milvus Lite, 0 rows when chosen: up to 20000 an exact search is fast enough", False
+            ),
         ),
         (
             at(LITE, 20_000),
             "auto",
             None,
             IndexChoice(
-                "FLAT", {}, {}, "Milvus Lite with 20000 rows: up to 20000 an exact search is fast enough", False
+                "FLAT", {}, {}, "Milvus Lite, 20000 rows when chosen: up to 20000 an exact search is fast enough", False
             ),
         ),
         (
@@ -42,7 +44,7 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
                 "HNSW",
                 {"M": 16, "efConstruction": 200},
                 {"ef": 256},
-                "Milvus Lite with 20001 rows: over 20000 an exact search is too slow",
+                "Milvus Lite, 20001 rows when chosen: over 20000 an exact search is too slow",
                 False,
             ),
         ),
@@ -210,7 +212,7 @@ def test_a_flush_past_the_rule_changes_flat_to_hnsw(open_collection, photo_vecto
     collection.upsert(photo_vectors)
     collection.flush()
     assert collection.index.type == "HNSW"
-    assert collection.index.reason == "Milvus Lite with 60 rows: over 50 an exact search is too slow"
+    assert collection.index.reason == "Milvus Lite, 60 rows when chosen: over 50 an exact search is too slow"
     assert [hit.id for hit in collection.search_vector(photo_vectors[4].vector, 1)] == ["p04"]
     assert open_collection().info()["index"]["reason"] == collection.index.reason
 

@@ -266,6 +266,13 @@ def test_only_so_many_objects_are_remembered(encoder, tiny_bundle, monkeypatch):
     assert np.allclose(fresh.embed_objects(items), vectors, atol=1e-3)
 
 
+def test_one_in_place_of_a_list_is_told_how(encoder):
+    with pytest.raises(CompsketchError, match=r"found one str; write \[photo\]"):
+        encoder.encode_images("a.jpg")
+    with pytest.raises(CompsketchError, match=r"found one Sketch; write \[sketch\]"):
+        encoder.encode_sketches(Sketch(10, 10, (SketchObject([[[1, 5], [1, 5]]]),)))
+
+
 def test_nothing_in_nothing_out(encoder):
     for vectors, width in (
         (encoder.encode_images([]), DIM),
