@@ -89,7 +89,7 @@ def _contenders(make: Callable[[], nn.Module], batch: np.ndarray, folder: Path) 
     if importlib.util.find_spec("openvino"):
         contenders["openvino"] = _openvino(make(), batch)
     if shutil.which("g++") or shutil.which("clang++"):
-        contenders["torch.compile"] = _channels_last(torch.compile(fuse_conv_bn(make(), example)))
+        contenders["torch.compile"] = _channels_last(torch.compile(fuse_conv_bn(make(), example), dynamic=False))
     return contenders
 
 
