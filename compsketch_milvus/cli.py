@@ -188,7 +188,7 @@ def search(
     collection: Name = None,
     token: Token = None,
     encoder: EncoderSpec = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=16384, help="Number of hits")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of hits")] = 20,
     filter: Filter = "",
     threshold: Annotated[float | None, typer.Option(help="Leave out hits with a lower score, -1 to 1")] = None,
     words: Annotated[bool, typer.Option("--words", help="Also use the objects' labels")] = False,

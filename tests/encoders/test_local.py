@@ -127,7 +127,7 @@ def test_an_encoder_says_what_it_is(encoder, tiny_bundle):
     assert (encoder.name, encoder.dim, encoder.image_size, encoder.device) == ("tiny", DIM, SIZE, "cpu")
     assert encoder.fingerprint == Bundle.load(tiny_bundle).fingerprint
     assert encoder.vocabulary == VOCABULARY
-    assert "runtime asks for it" in encoder.runtime
+    assert "runtime=torch was asked for" in encoder.runtime
 
 
 # --- photos ---

@@ -225,7 +225,7 @@ def test_openvino_says_precision_and_threads(monkeypatch: pytest.MonkeyPatch) ->
     pytest.importorskip("openvino")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runtime = compile_module(tiny(), PIXELS, "openvino", precision="f32")
-    assert "(f32, 1 threads): runtime asks for it" in runtime.reason
+    assert "(f32, 1 threads): runtime=openvino was asked for" in runtime.reason
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused() -> None:

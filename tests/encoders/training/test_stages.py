@@ -19,6 +19,7 @@ from encoders.sketch import Sketch, SketchObject
 from encoders.training import objects, projection, spatial
 from encoders.training.asking import AskConfig, load_objects
 from encoders.training.data import read_training_set
+from encoders.training.loop import read_log
 from encoders.training.views import ViewConfig
 
 C, D, DIM = 16, 8, 16
@@ -111,7 +112,7 @@ def test_stage_1_resumed_is_stage_1_uninterrupted(data_folder, first, tmp_path, 
     assert not (tmp_path / "objects.pt").exists()
     torch.rand(7)  # another process has another state
     assert_equal_weights(objects.train(config), first)
-    lines = objects.Log(tmp_path / "objects.jsonl", config).lines()
+    lines = read_log(tmp_path / "objects.jsonl")
     assert [line["epoch"] for line in lines if "epoch" in line] == [2]  # it did go on, not start again
 
 
@@ -124,7 +125,7 @@ def test_stage_2_resumed_is_stage_2_uninterrupted(second, tmp_path, monkeypatch)
         spatial.train(config)
     torch.rand(7)
     assert_equal_weights(spatial.train(config), result)
-    lines = spatial.Log(tmp_path / "spatial.jsonl", config).lines()
+    lines = read_log(tmp_path / "spatial.jsonl")
     assert [line["epoch"] for line in lines if "epoch" in line] == [2]  # it did go on, not start again
 
 
@@ -186,7 +187,8 @@ def test_the_bundle_opens_and_is_what_was_trained(bundle, first, second, data_fo
 
 def test_the_bundle_says_how_it_was_trained(bundle, second):
     training = Bundle.load(bundle).config["training"]
-    assert training[0]["config"]["stage2"]["batch"] == 16
-    assert training[0]["config"]["data"] == second[0].data.name  # no path of this machine
-    assert [line["epoch"] for line in training[1:]] == [0, 1]
-    assert all(0 <= line["map"] <= 1 for line in training[1:])
+    assert list(training) == ["objects", "spatial", "projection"]
+    assert training["spatial"][0]["config"]["batch"] == 16
+    assert training["projection"][0]["config"]["data"] == second[0].data.name  # no path of this machine
+    assert [line["epoch"] for line in training["projection"][1:]] == [1]
+    assert all(0 <= line["map"] <= 1 for line in training["projection"][1:])
