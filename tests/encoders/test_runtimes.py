@@ -221,6 +221,15 @@ def test_the_reason_says_what_runs_and_who_asked() -> None:
     assert runtime.reason == f"torch {torch.__version__} (f32, 1 threads): runtime=torch was asked for"
 
 
+def test_a_network_of_a_fixed_size_gives_the_same() -> None:
+    pytest.importorskip("openvino")
+    module = tiny()
+    plain, sized = (compile_module(module, PIXELS, "openvino", precision="f32", sizes=sizes) for sizes in ((), (2, 3)))
+    for rows in range(1, 5):
+        batch = np.random.default_rng(rows).integers(0, 256, (rows, *PIXELS.shape[1:]), np.uint8)
+        np.testing.assert_allclose(sized(batch), plain(batch), rtol=1e-5, atol=1e-6)
+
+
 def test_openvino_says_precision_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
