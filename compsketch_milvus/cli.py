@@ -62,7 +62,20 @@ def main() -> None:
     # gRPC's own log, of connections it makes anew by itself, would run through the progress bar; errors come as errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGTERM, _terminated)
-    app(prog_name="compsketch")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit status; with ``--json`` a misused flag, too, is answered in JSON."""
+    try:
+        return int(app(arguments, prog_name="compsketch", standalone_mode=False) or 0)
+    except Exception as error:
+        if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):  # click's own, whoever carries it
+            raise
+        error.show()  # type: ignore[attr-defined]
+        if "--json" in arguments:
+            emit({"error": error.format_message()}, True, lambda: None)
+        return int(error.exit_code)
 
 
 def _terminated(*_: object) -> None:

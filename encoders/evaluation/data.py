@@ -118,6 +118,15 @@ class SketchSet:
             groups.setdefault(self.words[index], []).append(index)
         return {word: np.array(indices) for word, indices in sorted(groups.items())}
 
+    @classmethod
+    def join(cls, parts: Sequence[SketchSet]) -> SketchSet:
+        """One after the other."""
+        return cls(
+            tuple(word for part in parts for word in part.words),
+            tuple(drawing for part in parts for drawing in part.drawings),
+            tuple(key for part in parts for key in part.key_ids),
+        )
+
     def of(self, word: str) -> np.ndarray:
         """Indices of the sketches of ``word``.
 

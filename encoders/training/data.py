@@ -76,20 +76,21 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     unlabelled: list[Path] = []
     for path in sorted(folder.glob("*/labels.json")):
         found = files.read_labels(path)
-        pairs = [(path.parent / "images" / file, name) for file, name in zip(found.files, found.classes, strict=True)]
+        words_of = [class_map.word(name) or name for name in found.classes]
+        pairs = [(path.parent / "images" / file, name) for file, name in zip(found.files, words_of, strict=True)]
         kept = [pair for pair, out in zip(pairs, split_photos(found.files), strict=True) if out == held_out]
         if len(pairs) < FEW * len(set(found.classes)):
             unlabelled += [path for path, _ in kept]
         else:
             labelled += kept
-            named.update(found.classes)
+            named.update(words_of)
     sketch_files = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
     if not sketch_files or not photos:
         missing = "photos (*/annotations.json beside images/)" if sketch_files else "sketches (*.ndjson, *.ndjson.gz)"
         raise DataError(
             f"{folder} has no {missing}; give the folder that holds both, see the README's part on training"
         )
-    sketches = files.read_sketches(sketch_files[0])
+    sketches = files.SketchSet.join([files.read_sketches(path) for path in sketch_files])
     # Both parts have the whole set's vocabulary: a class number means the same in either.
     vocabulary = sorted({*sketches.words, *named})
     backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compsketch_milvus.cli import app
+from compsketch_milvus.cli import run
 from encoders.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +35,9 @@ class Program:
     def __call__(self, command: str, *arguments: object, database: bool = True) -> int:
         where = ["--uri", str(self.folder / "photos.db")] if database else []
         self.capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            app([command, *where, *map(str, arguments)], prog_name="compsketch")
+        status = run([command, *where, *map(str, arguments)])
         self.out, self.err = self.capsys.readouterr()
-        return int(exit.value.code or 0)
+        return status
 
     def json(self, command: str, *arguments: object, database: bool = True, status: int = 0) -> dict:
         assert self(command, *arguments, "--json", database=database) == status, self.err
@@ -326,6 +325,8 @@ def test_bad_options(program, photos, sketch, tmp_path):
     refused(program, "'no name'", "info", "--collection", "no name")
     assert program("search", sketch, "--no-such-option") == 2
     assert program("search") == 2
+    assert "sketch" in program.json("search", status=2)["error"].lower()
+    assert "--limit" in program.json("search", sketch, "--limit", "many", status=2)["error"]
 
 
 def test_no_such_collection(program, photos, sketch, tmp_path):
@@ -379,6 +380,6 @@ def test_a_missing_package_is_named_but_a_broken_installation_is_not_hidden(prog
     monkeypatch.setattr("compsketch_milvus.cli_train._stage", missing)
     if ours:
         with pytest.raises(ModuleNotFoundError):
-            app(["train", "all", "--data", str(tmp_path)])
+            run(["train", "all", "--data", str(tmp_path)])
     else:
         refused(program, r"needs faiss.*pip install", "train", "all", "--data", tmp_path, database=False)

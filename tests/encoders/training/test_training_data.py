@@ -75,6 +75,14 @@ def test_photos_of_too_many_classes_teach_none(parts):
     assert "anvil" not in training.vocabulary
 
 
+def test_all_sketch_files_are_read(data_folder, tmp_path):
+    (tmp_path / "annotated").symlink_to(data_folder / "annotated")
+    lines = gzip.decompress((data_folder / "sketches.ndjson.gz").read_bytes()).splitlines(keepends=True)
+    (tmp_path / "a.ndjson").write_bytes(b"".join(lines[:50]))
+    (tmp_path / "b.ndjson").write_bytes(b"".join(lines[50:]))
+    assert read_training_set(tmp_path).sketches.key_ids == read_training_set(data_folder).sketches.key_ids
+
+
 def test_a_plain_sketch_file_is_read_as_a_gzipped_one(data_folder, tmp_path):
     (tmp_path / "annotated").symlink_to(data_folder / "annotated")
     plain = gzip.decompress((data_folder / "sketches.ndjson.gz").read_bytes())
