@@ -32,7 +32,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## Ratios measured side by side; run it on a quiet machine
 	$(BIN)/python -m pytest -q -s -m benchmark tests/benchmarks
 
-train: $(VENV)/.dev  ## All stages from nothing, about an hour and a half on 2 cores (DATA=folder, OUT=folder)
+train: $(VENV)/.dev  ## All stages from nothing, about an hour on 2 cores (DATA=folder, OUT=folder)
 	$(BIN)/compsketch train all --data "$(DATA)" --out "$(OUT)"
 
 evaluate: $(VENV)/.dev  ## The shipped bundle on the part of DATA that training has not seen

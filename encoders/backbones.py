@@ -43,6 +43,7 @@ class Spec:
         mean: What the weights want subtracted from RGB in 0..1.
         std: What the weights want it divided by.
         weights: Where `build(name, pretrained=True)` finds the ImageNet weights.
+        rectified: The map after `late` has no negative values: the layer ends in a ReLU.
         image_size: Side in pixels of the stretched photo, for a map of 7 x 7.
     """
 
@@ -55,6 +56,7 @@ class Spec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: str
+    rectified: bool = False
     image_size: int = 224
 
 
@@ -210,11 +212,13 @@ _TORCHVISION = "torchvision, downloaded"
 TABLE: dict[str, Spec] = {
     # "pool5/5" with D = 832 is the input or the first block of stage 5; inception5a is the deepest map of 832 x 7 x 7.
     # torchvision's own network turns ImageNet's mean and std into HALF before conv1; the cut starts behind that.
-    "googlenet": Spec(_chain_googlenet, "inception4e", "inception5a", 832, 832, 1024, HALF, HALF, _TORCHVISION),
+    "googlenet": Spec(_chain_googlenet, "inception4e", "inception5a", 832, 832, 1024, HALF, HALF, _TORCHVISION, True),
     # All convolutions and their five pools: layer 15 is the fourth pool, 20 the fifth.
-    "vgg11": Spec(_chain_vgg11, "15", "20", 512, 512, 512, IMAGENET_MEAN, IMAGENET_STD, _TORCHVISION),
+    "vgg11": Spec(_chain_vgg11, "15", "20", 512, 512, 512, IMAGENET_MEAN, IMAGENET_STD, _TORCHVISION, True),
     # layer4, the only stage at stride 32.
-    "resnet50": Spec(_chain_resnet50, "layer3", "layer4", 1024, 2048, 2048, IMAGENET_MEAN, IMAGENET_STD, _TORCHVISION),
+    "resnet50": Spec(
+        _chain_resnet50, "layer3", "layer4", 1024, 2048, 2048, IMAGENET_MEAN, IMAGENET_STD, _TORCHVISION, True
+    ),
     # The three mobile networks end in a 1x1 convolution to 1280 that serves the classifier: it sees no further than its
     # input and makes the map four times as large to store and project, so the trunk ends before it, with D = 320.
     "mobilenet_v2": Spec(_chain_mobilenet_v2, "13", "17", 96, 320, 1280, IMAGENET_MEAN, IMAGENET_STD, _TORCHVISION),

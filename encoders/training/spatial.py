@@ -85,7 +85,8 @@ class Model(nn.Module):
         self.image = IndexingBranch(config.indexing, pretrained=True)
         self.image.frozen.requires_grad_(False)
         out = self.image.channels
-        self.f_t = SpatialEncoder(SpatialConfig(channels, config.widths, out, relu=not config.indexing.channels))
+        rectified = not config.indexing.channels and self.image.spec.rectified
+        self.f_t = SpatialEncoder(SpatialConfig(channels, config.widths, out, relu=rectified))
         self.g = nn.Linear(out, classes)
 
 

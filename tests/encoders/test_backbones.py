@@ -30,6 +30,7 @@ def test_each_row_tells_the_truth(backbone: backbones.Backbone) -> None:
     late = backbone.late(early)
     assert early.shape == (2, spec.early_channels, 14, 14)
     assert late.shape == (2, spec.channels, 7, 7)
+    assert bool((late >= 0).all()) == spec.rectified
     torch.testing.assert_close(backbone(photos), late, rtol=0, atol=0)
     pooled = backbone.pooled(photos)
     assert pooled.shape == (2, spec.head_channels)
