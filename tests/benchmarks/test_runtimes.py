@@ -21,7 +21,7 @@ from encoders.fusing import fuse_conv_bn
 from encoders.runtimes import compile_module
 
 Run = Callable[[np.ndarray], np.ndarray]
-ROUNDS, FLOOR = 11, 0.9
+ROUNDS, FLOOR = 41, 0.9
 WARM = 3  # rounds that do not count
 
 
