@@ -20,6 +20,7 @@ from compsketch_milvus.errors import CompsketchError, IngestError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from typing_extensions import Self
 
     from compsketch_milvus.ingest import IngestProgress
 
@@ -124,7 +125,22 @@ def _progress(*columns: Any) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class IngestBar:
+class _Bar:
+    """A context in which a bar of rich is shown."""
+
+    _bar: Progress
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+class IngestBar(_Bar):
     """The progress of an ingest on stderr: count, rate, time left, failures; a line now and then where no one watches.
 
     Args:
@@ -146,15 +162,6 @@ class IngestBar:
         )
         self._task = self._bar.add_task("ingest", total=None, rate=0.0, failed=0)
 
-    def __enter__(self) -> IngestBar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
     def __call__(self, now: IngestProgress) -> None:
         """Show how far the ingest is."""
         self.last = now
@@ -174,7 +181,7 @@ class IngestBar:
         return f"{done}{total} photos: {now.indexed} indexed, {now.skipped} skipped, {now.failed} failed"
 
 
-class StageBar:
+class StageBar(_Bar):
     """One bar on stderr for work in named stages, each reporting (stage, done, total)."""
 
     def __init__(self) -> None:
@@ -184,15 +191,6 @@ class StageBar:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         )
         self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> StageBar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is."""

@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 from encoders import formats
 from encoders.errors import SketchError
 from encoders.formats.pen import PALETTE, draw_strokes
+from encoders.query import MAX_OBJECTS
 
-MAX_OBJECTS = 32
 MAX_POINTS = 100_000  # in a whole sketch
 MAX_SIDE = 65_536  # of the canvas
 MAX_LABEL = 200

@@ -19,10 +19,10 @@ from encoders.errors import SketchError
 from encoders.formats.inks import separate
 from encoders.formats.pen import PALETTE, draw_strokes
 from encoders.formats.pixels import is_dot, pieces, strokes_of, without_stray_dots
+from encoders.query import MAX_OBJECTS
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 16_000_000
-MAX_OBJECTS = 32
 LINE_WIDTH = 3
 _LEGEND = "compsketch-legend"  # JSON: [["#rrggbb", label or null], …]
 

@@ -113,13 +113,12 @@ def sketch_vectors(model: ObjectEncoder, drawings: list, rng: np.random.Generato
 
 def make_vectors(model: ObjectEncoder, data: TrainingSet, config: AskConfig, cache: Path, seed: int) -> Vectors:
     """Vectors of ``versions`` variations of every training sketch, cached on disk, and of the classes."""
-    number = {word: i for i, word in enumerate(data.vocabulary)}
     if not cache.exists():
         rng = np.random.default_rng(seed)
         drawings = [drawing for _ in range(config.versions) for drawing in data.sketches.drawings]
         np.save(cache, sketch_vectors(model, drawings, rng))
     sketches = np.load(cache)
-    classes = np.tile([number[word] for word in data.sketches.words], config.versions)
+    classes = np.tile([data.number[word] for word in data.sketches.words], config.versions)
     names = model.class_vectors().detach().numpy()
     return Vectors(sketches, [np.flatnonzero(classes == kind) for kind in range(len(names))], names)
 
@@ -203,9 +202,8 @@ class Queries:
 def held_out_queries(objects: ObjectEncoder, unseen: TrainingSet, views: Views, seed: int) -> Queries:
     """A query for each held-out photo: unseen sketches, of the class where there are any, in its largest boxes."""
     rng = np.random.default_rng(seed)
-    number = {word: i for i, word in enumerate(unseen.vocabulary)}
     vectors = sketch_vectors(objects, list(unseen.sketches.drawings), None)
-    classes = np.array([number[word] for word in unseen.sketches.words])
+    classes = np.array([unseen.number[word] for word in unseen.sketches.words])
     asked, asked_classes, given = [], [], []
     for boxes, kinds in zip(views.boxes, views.classes, strict=True):
         area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

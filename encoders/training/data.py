@@ -8,6 +8,7 @@ sketches are ``*.ndjson`` or ``*.ndjson.gz`` files.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,11 @@ class TrainingSet:
     backgrounds: list[Path]
     sketches: files.SketchSet
     vocabulary: list[str]
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """Each word's place in the vocabulary, by which features, boxes and logits name its class."""
+        return {word: i for i, word in enumerate(self.vocabulary)}
 
 
 def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:

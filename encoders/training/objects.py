@@ -79,7 +79,6 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, config: Config, cache
     if cache.exists():
         stored = np.load(cache)
         return Crops(stored["features"], stored["classes"])
-    number = {word: i for i, word in enumerate(data.vocabulary)}
     whole = np.array([[0, 0, 1, 1]], np.float32)
     jobs = [*zip(data.photos, data.boxes, data.words, strict=True)]
     jobs += [(path, whole, [word]) for path, word in zip(data.labelled, data.labels, strict=True)]
@@ -94,7 +93,7 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, config: Config, cache
         keep = np.flatnonzero(area > config.min_area)
         if len(keep):
             features.append(run(crops(path, boxes[keep], size)).astype(np.float16))
-            classes += [number[words[i]] for i in keep]
+            classes += [data.number[words[i]] for i in keep]
         if done % 500 == 0:
             print(f"crops of {done}/{len(jobs)} photos, {time.monotonic() - started:.0f} s", flush=True)
     result = Crops(np.concatenate(features), np.array(classes))
@@ -106,9 +105,8 @@ class _Batches:
     """Draws a step's sketches and photo features, classes with photos more often, photo classes evenly."""
 
     def __init__(self, data: TrainingSet, photos: Crops, config: Config) -> None:
-        number = {word: i for i, word in enumerate(data.vocabulary)}
         self.config, self.drawings, self.photos = config, data.sketches.drawings, photos
-        self.classes = np.array([number[word] for word in data.sketches.words])
+        self.classes = np.array([data.number[word] for word in data.sketches.words])
         weight = np.where(np.isin(self.classes, photos.classes), config.photo_class_weight, 1.0)
         self.sketch_weight = weight / weight.sum()
         frequency = np.bincount(photos.classes, minlength=len(data.vocabulary))[photos.classes]
@@ -219,8 +217,7 @@ def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int
     """
     model.eval()
     spec, config = model.sketch_trunk.spec, model.config
-    number = {word: i for i, word in enumerate(unseen.vocabulary)}
-    classes = np.array([number[word] for word in unseen.sketches.words])
+    classes = np.array([unseen.number[word] for word in unseen.sketches.words])
     drawings = unseen.sketches.drawings
     vectors = []
     for start in range(0, len(drawings), batch):

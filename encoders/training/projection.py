@@ -18,10 +18,9 @@ from encoders.projection import Projection, fit
 from encoders.runtimes import Normalise, compile_module
 from encoders.training import asking
 from encoders.training import spatial as stage2
-from encoders.training.asking import Queries
 from encoders.training.data import read_training_set
-from encoders.training.loop import Log, autocast, read_log
-from encoders.training.views import ViewConfig, Views, make_views
+from encoders.training.loop import Log, read_log
+from encoders.training.views import ViewConfig, make_views
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,6 @@ def load_spatial(config: Config, channels: int, classes: int) -> stage2.Model:
     return model.eval()
 
 
-@torch.inference_mode()
-def embed_views(branch: IndexingBranch, views: Views, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-    """E_I of views, (N, 49 D) float32."""
-    parts = []
-    for start in range(0, len(rows), 64):
-        features = np.stack([views.features[row] for row in rows[start : start + 64]]).astype(np.float32)
-        with autocast():
-            parts.append(branch.from_frozen(torch.from_numpy(features)).flatten(1).float().numpy())
-    return np.concatenate(parts)
-
-
 def embed_photos(branch: IndexingBranch, paths: Sequence[Path], threads: int) -> np.ndarray:
     """E_I of photos, (N, 49 D) float32."""
     size = branch.config.image_size
@@ -104,26 +92,15 @@ def train(config: Config) -> Path:
     test_views = make_views(unseen, model.image, ViewConfig(0, 0), work / "views-held-out", 0, config.threads)
     # Photos as they are; crops and pasted scenes, which no collection holds, are left out.
     whole = np.flatnonzero((views.photo >= 0) & np.r_[True, views.photo[1:] != views.photo[:-1]])
-    embedded = embed_views(model.image, views, whole)
+    embedded = stage2.embed(model.image.from_frozen, views.features, whole)
     more = embed_photos(model.image, [*data.labelled, *data.unlabelled], config.threads)
     sample = np.random.default_rng(config.seed).permutation(np.concatenate([embedded, more]))[: config.samples]
     projection = fit(sample, config.dim, config.m, config.seed)
     check = asking.held_out_queries(objects, unseen, test_views, second.seed)
-    gallery = projection.apply(embed_views(model.image, test_views, range(len(test_views))))
-    log.epoch(0, map=_measure(model, projection, gallery, check))
+    gallery = projection.apply(stage2.embed(model.image.from_frozen, test_views.features))
+    asked = projection.apply(stage2.embed(model.f_t, check.tensors))
+    log.epoch(0, map=check.mean_average_precision(asked @ gallery.T))
     return _save(config, objects, vocabulary, model, projection)
-
-
-@torch.inference_mode()
-def _measure(model: stage2.Model, projection: Projection, gallery: np.ndarray, queries: Queries) -> float:
-    """mAP at tau .5 of held-out queries among the held-out photos, in the projected space."""
-    model.f_t.eval()
-    asked = []
-    for start in range(0, len(queries.tensors), 64):
-        with autocast():
-            flat = model.f_t(torch.from_numpy(queries.tensors[start : start + 64])).flatten(1)
-        asked.append(projection.apply(flat.float().numpy()))
-    return queries.mean_average_precision(np.concatenate(asked) @ gallery.T)
 
 
 def _save(

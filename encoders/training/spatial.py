@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -196,14 +197,30 @@ def train(config: Config) -> Path:
 
 
 @torch.inference_mode()
+def embed(network: Callable[[Tensor], Tensor], inputs: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """Flattened output of a network, in evaluation mode, for rows of what it takes: E_I of views, E_Q of query tensors.
+
+    Args:
+        network: (B, ...) to (B, D, 7, 7).
+        inputs: (N, ...), which may lie on disk.
+        rows: Which rows; None for all.
+
+    Returns:
+        (N, 49 D) float32.
+    """
+    chosen = np.arange(len(inputs)) if rows is None else rows
+    parts = []
+    for start in range(0, len(chosen), 64):
+        batch = torch.from_numpy(np.asarray(inputs[chosen[start : start + 64]], np.float32))
+        with autocast():
+            parts.append(network(batch).flatten(1).float().numpy())
+    return np.concatenate(parts)
+
+
 def measure(model: Model, views: Views, queries: Queries) -> float:
     """mAP at tau .5 of held-out queries among the held-out photos, by the flattened embedding."""
     model.eval()
-    images, asked = [], []
-    with autocast():
-        for start in range(0, len(views), 64):
-            part = torch.from_numpy(np.asarray(views.features[start : start + 64], np.float32))
-            images.append(_embed(model.image.from_frozen(part)))
-        for start in range(0, len(queries.tensors), 64):
-            asked.append(_embed(model.f_t(torch.from_numpy(queries.tensors[start : start + 64]))))
-    return queries.mean_average_precision((torch.cat(asked) @ torch.cat(images).T).numpy())
+    images = torch.from_numpy(embed(model.image.from_frozen, views.features))
+    asked = torch.from_numpy(embed(model.f_t, queries.tensors))
+    cosine = functional.normalize(asked, dim=1) @ functional.normalize(images, dim=1).T  # (Q, N)
+    return queries.mean_average_precision(cosine.numpy())

@@ -142,7 +142,6 @@ def _compute(
     from torch import nn
 
     rng = np.random.default_rng(seed)
-    number = {word: i for i, word in enumerate(data.vocabulary)}
     side = branch.config.image_size
     network = nn.Sequential(Normalise(branch.spec.mean, branch.spec.std), branch.frozen).eval()
     run = compile_module(network, np.zeros((1, side, side, 3), np.uint8), threads=threads)
@@ -168,7 +167,7 @@ def _compute(
 
     for index, path in enumerate(data.photos):
         whole = read_image(path)
-        its_classes = np.array([number[word] for word in data.words[index]], np.int64)
+        its_classes = np.array([data.number[word] for word in data.words[index]], np.int64)
         for copy in range(1 + config.crops):
             window = np.array([0.0, 0, 1, 1]) if copy == 0 else random_window(rng, config.smallest)
             kept_boxes, kept = crop_boxes(data.boxes[index], window)
@@ -181,7 +180,7 @@ def _compute(
         chosen = rng.choice(len(data.labelled), rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]), replace=False)
         background = read_image(data.backgrounds[rng.integers(len(data.backgrounds))])
         scene, its_boxes = paste_scene(rng, background, [read_image(data.labelled[i]) for i in chosen], side)
-        add(scene, its_boxes, np.array([number[data.labels[i]] for i in chosen], np.int64), -1)
+        add(scene, its_boxes, np.array([data.number[data.labels[i]] for i in chosen], np.int64), -1)
     features.flush()
     np.savez(
         boxes_file,
