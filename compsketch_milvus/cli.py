@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_evaluate import evaluate
 from compsketch_milvus.cli_train import train
-from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, StageBar, command, emit, note, refuse, table
+from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse, table
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -334,38 +335,7 @@ def _print_render(sketch: Sketch, out: Path) -> None:
     typer.echo(f"drawn to {out}")
 
 
-@app.command()
-@command
-def evaluate(
-    annotations: Annotated[list[Path], typer.Option(help="annotations.json; repeat for several sets")],
-    images: Annotated[list[Path], typer.Option(help="Folder of photos, one for each --annotations")],
-    sketches: Annotated[Path, typer.Option(help="Quick, Draw! sketches, .ndjson or .ndjson.gz")],
-    methods: Annotated[str, typer.Option(help="Of ssbir, ssbir+words, msbir, random")] = "ssbir,msbir,random",
-    encoder: EncoderSpec = None,
-    tau: Annotated[float, typer.Option(help="A photo is relevant above this R (eq. 9)")] = 0.5,
-    limit: Annotated[int | None, typer.Option(min=1, help="Queries at most")] = None,
-    seed: int = 0,
-    held_out: Annotated[bool, typer.Option("--held-out", help="Only what training has not seen")] = False,
-    as_json: Json = False,
-) -> None:
-    """Measure retrieval on annotated photos: mAP, NDCG@200 and P@20 of each method."""
-    from compsketch_milvus.encoder import connect
-    from encoders.evaluation.compare import evaluate as measure
-
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    with StageBar() as bar:
-        scores = measure(
-            connect(encoder), annotations, images, sketches,
-            methods=names, tau=tau, limit=limit, seed=seed, subset="held_out" if held_out else "all", progress=bar,
-        )  # fmt: skip
-    emit(scores, as_json, lambda: _print_scores(scores))
-
-
-def _print_scores(scores: dict[str, Any]) -> None:
-    columns = ("mAP", "NDCG", "P@20")
-    rows = [(name, *(f"{found[key]:.4f}" for key in columns)) for name, found in scores["methods"].items()]
-    table(["method", *(f"{name}>" for name in columns)], rows)
-    typer.echo("{queries} queries, {gallery} photos, tau {tau}, seed {seed}".format(**scores))
+app.command()(evaluate)
 
 
 @app.command()
