@@ -1,64 +1,31 @@
-"""Methods side by side: the same queries, the same gallery, scored by eq. 9, mAP, NDCG and P@20 (section 4.2)."""
+"""Methods side by side: the same queries, the same gallery, scored by eq. 9, mAP, NDCG and P@k (section 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from encoders.errors import CompsketchError, DataError
-from encoders.evaluation.compositions import Composition, compositions, split_photos, split_sketches
-from encoders.evaluation.data import (
-    CLASS_MAP,
-    Annotations,
-    ClassMap,
-    SketchSet,
-    read_annotations,
-    read_class_map,
-    read_photos,
-    read_sketches,
-)
-from encoders.evaluation.metrics import average_precision, ndcg, precision_at, top_k
-from encoders.evaluation.relevance import Gallery, Relevant, relevances
-from encoders.sketch import Sketch
+from encoders.evaluation import per_query as by_query
+from encoders.evaluation.benchmark import Benchmark, PathLike, prepare
+from encoders.evaluation.data import CLASS_MAP, read_class_map, read_sketches
+from encoders.evaluation.methods import METHODS, Encoder, Progress, Run
+from encoders.evaluation.quantised import IvfPq
+from encoders.evaluation.ranking import Index
+from encoders.evaluation.scores import DEEP, by_group, gains, ideal, means, pairs, score
+from encoders.evaluation.statistics import LEVEL, RESAMPLES
 
-PRECISION_AT = 20  # section 4.4 shows 20 results
-QUERY_BLOCK = 256  # queries scored at once: 256 x 125,000 photos are 128 MB
-
-Progress = Callable[[str, int, int], None]
-PathLike = str | Path
-
-
-class Encoder(Protocol):
-    """What ``ssbir`` and ``ssbir+words`` need; ``msbir`` also needs ``embed_photo_objects`` and ``embed_canvas``."""
-
-    @property
-    def name(self) -> str: ...
-
-    def encode_images(self, images: Sequence[Any]) -> np.ndarray: ...
-
-    def encode_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """Photos, queries, and what is relevant to each: all that scoring needs besides the rankings.
-
-    Attributes:
-        paths: (G,) the gallery's photos.
-        queries: (Q,) the compositions.
-        relevant: (Q,) the photos with R > tau.
-        left_out: Classes in the gallery that no query shows: the class map leaves them out, or there are no sketches.
-    """
-
-    paths: tuple[Path, ...]
-    queries: tuple[Composition, ...]
-    relevant: tuple[Relevant, ...]
-    left_out: tuple[str, ...]
+TAUS = (0.3, 0.4, 0.5, 0.6, 0.7)  # the study of tau
+STATISTICS = {
+    "interval": "BCa bootstrap over queries, two-sided",
+    "level": LEVEL,
+    "resamples": RESAMPLES,
+    "test": "paired t-test over queries, two-sided, not corrected for the number of pairs",
+    "effect_size": "Cohen's d_z: mean difference over the standard deviation of the differences",
+}
 
 
 def evaluate(
@@ -68,7 +35,10 @@ def evaluate(
     sketches_path: PathLike,
     *,
     methods: Sequence[str] = ("ssbir", "msbir", "random"),
+    semir: Any = None,
+    index: Index | None = None,
     tau: float = 0.5,
+    taus: Sequence[float] = TAUS,
     k: int = 200,
     seed: int = 0,
     limit: int | None = None,
@@ -76,6 +46,7 @@ def evaluate(
     extra_gallery: Sequence[tuple[PathLike, PathLike]] = (),
     class_map_path: PathLike = CLASS_MAP,
     batch_size: int = 64,
+    per_query: PathLike | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Rank a gallery for sketched layouts made from its own photos, and score the rankings.
@@ -85,223 +56,179 @@ def evaluate(
         annotations_path: ``annotations.json``, or several; queries are made from all their photos.
         images_dir: The folder of photos, or one for each of ``annotations_path``.
         sketches_path: Quick, Draw! ndjson, plain or gzipped.
-        methods: Of ``ssbir`` (strokes), ``ssbir+words`` (strokes and the words they stand for), ``msbir`` (the
-            canvas as one object against the whole photo), ``random``.
+        methods: Of ``ssbir`` (strokes), ``words`` (the labels, strokes hidden), ``ssbir+words`` (both), ``semir``
+            (class names at the boxes, by an encoder trained for it), ``msbir`` (the canvas as one object against the
+            whole photo), ``random``; the first four also through an approximate index, ``ssbir@pq`` by the index's own
+            distances and ``ssbir@pq+rerank`` with its best ranked again on the vectors.
+        semir: SemIR's encoder: ``encode_images``, and ``encode_sketches`` by the objects' labels.
+        index: What ``@pq`` ranks through; None is faiss' IVF_PQ with the paper's parameters, scaled to the gallery.
         tau: A photo is relevant if R > tau.
+        taus: The sweep in ``by_tau``; ``tau`` is always part of it.
         k: Results that count in mAP and NDCG.
-        seed: Of the queries and of ``random``; the held-out split has its own.
+        seed: Of the queries, of ``random`` and of the bootstrap; the held-out split has its own.
         limit: Queries at most. The gallery stays whole.
         subset: ``held_out`` keeps the photos and the sketches that training has never seen.
         extra_gallery: Pairs of a file (``annotations.json`` or ``labels.json``) and its folder of photos: ranked with
             the rest, no queries are made from them.
         class_map_path: Which word draws which class.
         batch_size: Photos and sketches encoded at once.
+        per_query: Write each query's scores to this .jsonl or .parquet too.
         progress: Called with what is being encoded, how many are done, and of how many.
 
     Returns:
-        ``{"methods": {name: {"mAP", "NDCG", "P@20", "by_objects": {"1": {"mAP", "NDCG", "P@20", "queries"}, ...}}},
-        "queries", "gallery", "tau", "k", "seed", "subset", "relevant_per_query", "queries_without_relevant",
-        "classes_left_out"}``. Means are over queries to which at least one photo is relevant; here that is every one.
+        What ``compare`` returns, ``seed`` and ``subset`` too, and ``classes_left_out``.
 
     Raises:
         DataError: A file or a photo is missing or not in its format.
         ImageError: A photo cannot be decoded.
         CompsketchError: An unknown method, an encoder that can't do it, or a setting out of range.
     """
-    _check(encoder, methods, tau, k, batch_size, subset)
+    _check(encoder, semir, methods, (tau, *taus), k, batch_size, subset, per_query)
     class_map, sketches = read_class_map(class_map_path), read_sketches(sketches_path)
     benchmark = prepare(
         _pairs(annotations_path, images_dir), sketches, class_map,
-        tau=tau, seed=seed, limit=limit, subset=subset, extra_gallery=extra_gallery,
+        above=min(tau, *taus), seed=seed, limit=limit, subset=subset, extra_gallery=extra_gallery,
     )  # fmt: skip
-    depth = max(k, PRECISION_AT)
-    run = _Run(encoder, benchmark, batch_size, seed, progress or (lambda stage, done, total: None))
-    scores = {method: score(benchmark, METHODS[method].rank(run, depth), tau=tau, k=k) for method in methods}
-    per_query = [len(relevant.photos) for relevant in benchmark.relevant]
+    scores = compare(
+        encoder, benchmark, methods=methods, semir=semir, index=index, tau=tau, taus=taus, k=k, seed=seed,
+        batch_size=batch_size, per_query=per_query, progress=progress,
+    )  # fmt: skip
+    return {**scores, "subset": subset, "classes_left_out": list(benchmark.left_out)}
+
+
+def compare(
+    encoder: Encoder,
+    benchmark: Benchmark,
+    *,
+    methods: Sequence[str],
+    semir: Any = None,
+    index: Index | None = None,
+    tau: float = 0.5,
+    taus: Sequence[float] = TAUS,
+    k: int = 200,
+    seed: int = 0,
+    batch_size: int = 64,
+    per_query: PathLike | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Rank a benchmark's gallery by each method, and score the rankings; arguments as for ``evaluate``.
+
+    Returns:
+        ``{"methods": {name: {**means, "by_objects": {"1": means, ...}, "by_class": {word: means, ...}, "by_tau":
+        {"0.3": means, ...}}}, "pairs", "queries", "gallery", "tau", "taus", "k", "seed", "relevant_per_query",
+        "queries_without_relevant", "encoders", "index", "statistics"}``. ``means`` are of ``scores.means``, over the
+        queries to which at least one photo is relevant, as many as its ``queries``; ``pairs`` of ``scores.pairs``. A
+        query is in the class of each of its objects.
+
+    Raises:
+        CompsketchError: As for ``evaluate``.
+    """
+    _check(encoder, semir, methods, (tau, *taus), k, batch_size, "all", per_query)
+    if benchmark.above > min(tau, *taus):
+        raise CompsketchError(f"the benchmark knows what is relevant over {benchmark.above}, not over a smaller tau")
+    index, sweep, names = index or IvfPq(), sorted({tau, *taus}), list(dict.fromkeys(methods))
+    sketches = [query.sketch for query in benchmark.queries]
+    encoders = {role: one for role, one in (("encoder", encoder), ("semir", semir)) if one is not None}
+    progress = progress or (lambda stage, done, total: None)
+    run = Run(encoders, benchmark.paths, sketches, index, batch_size, seed, progress)
+    best, table = ideal(benchmark.relevant, max(k, DEEP)), np.empty((len(sweep), len(sketches), len(names), 4))
+    for i, method in enumerate(names):
+        ranked = gains(benchmark.relevant, METHODS[method].rank(run, max(k, DEEP)))  # (Q, depth)
+        table[:, :, i] = [score(ranked, best, tau=each, k=k) for each in sweep]
+        progress("ranked", i + 1, len(names))
+    possible = benchmark.possible(sweep)  # (T, Q)
+    if per_query is not None:
+        by_query.write(Path(per_query), by_query.rows(_about(benchmark), possible, table, names, sweep))
+    main = sweep.index(tau)
     return {
-        "methods": scores,
-        "queries": len(benchmark.queries),
+        **_report(benchmark, table, possible, names, sweep, main, seed),
+        "queries": len(sketches),
         "gallery": len(benchmark.paths),
         "tau": tau,
+        "taus": sweep,
         "k": k,
         "seed": seed,
-        "subset": subset,
-        "relevant_per_query": float(np.mean(per_query)),
-        "queries_without_relevant": per_query.count(0),
-        "classes_left_out": list(benchmark.left_out),
+        "relevant_per_query": float(possible[main].mean()),
+        "queries_without_relevant": int((possible[main] == 0).sum()),
+        "encoders": {role: _identity(one) for role, one in encoders.items()},
+        "index": index.describe(len(benchmark.paths)) if any(METHODS[name].indexed for name in names) else None,
+        "statistics": {**STATISTICS, "seed": seed},
     }
 
 
-def prepare(
-    sources: Sequence[tuple[PathLike, PathLike]],
-    sketches: SketchSet,
-    class_map: ClassMap,
-    *,
-    tau: float = 0.5,
-    seed: int = 0,
-    limit: int | None = None,
-    subset: str = "all",
-    extra_gallery: Sequence[tuple[PathLike, PathLike]] = (),
-) -> Benchmark:
-    """The gallery, the queries and their relevant photos; arguments and errors as for ``evaluate``."""
-    held_out = subset == "held_out"
-    parts, paths = [], []
-    for number, (file, folder) in enumerate([*sources, *extra_gallery]):
-        part = read_annotations(file) if number < len(sources) else read_photos(file)
-        if held_out:
-            part = part.select(split_photos(part.files))
-        parts.append(part)
-        paths += [Path(folder) / name for name in part.files]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(f"{len(missing)} of {len(paths)} photos are missing, {missing[0]} first; check the folder")
-    if held_out:
-        sketches = sketches.select(split_sketches(sketches.key_ids))
-    photos = Annotations.join(parts)
-    asked = range(sum(len(part.files) for part in parts[: len(sources)]))
-    queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=asked)
-    # Classes meet as words: COCO's "couch" and VOC's "sofa" are one; a class that is left out is in no query.
-    words = [class_map.word(name) for name in photos.classes]
-    rows = [row for row, word in enumerate(words) if word in sketches.by_class]
-    gallery = Gallery.build(
-        photos.normalised[rows], photos.photos[rows], [str(words[row]) for row in rows], len(photos.files)
-    )
-    relevant = relevances(
-        ((query.boxes, [str(class_map.word(name)) for name in query.classes]) for query in queries), gallery, above=tau
-    )
-    left_out = sorted({name for name in photos.classes if class_map.word(name) not in sketches.by_class})
-    return Benchmark(tuple(paths), tuple(queries), tuple(relevant), tuple(left_out))
-
-
-def rank(queries: np.ndarray, gallery: np.ndarray, depth: int) -> Iterator[np.ndarray]:
-    """The ``depth`` photos of largest inner product for each query, best first, ties by place in the gallery.
-
-    Args:
-        queries: (Q, d).
-        gallery: (G, d).
-        depth: Results a query.
-
-    Yields:
-        (min(depth, G),) indices into the gallery, one array a query.
-    """
-    for start in range(0, len(queries), QUERY_BLOCK):
-        for scores in queries[start : start + QUERY_BLOCK] @ gallery.T:
-            yield top_k(scores, depth)
-
-
-def score(benchmark: Benchmark, rankings: Iterator[np.ndarray], *, tau: float, k: int) -> dict[str, Any]:
-    """Means of AP, NDCG and P@20 over the queries, and over those of each number of objects.
-
-    Queries to which no photo is relevant are left out of every mean.
-    """
-    rows, objects = [], []
-    for query, relevant, ranking in zip(benchmark.queries, benchmark.relevant, rankings, strict=True):
-        ranked = relevant.of(ranking)
-        if len(relevant.photos):
-            rows.append((
-                average_precision(ranked, relevant.values, tau=tau, k=k),
-                ndcg(ranked, relevant.values, tau=tau, k=k),
-                precision_at(ranked, tau=tau, k=PRECISION_AT),
-            ))  # fmt: skip
-            objects.append(len(query.classes))
-    table, counts = np.array(rows).reshape(-1, 3), np.array(objects)
-    by_objects = {
-        str(count): {**_means(table[counts == count]), "queries": int((counts == count).sum())}
-        for count in np.unique(counts)
+def _report(
+    benchmark: Benchmark,
+    table: np.ndarray,
+    possible: np.ndarray,
+    methods: list[str],
+    taus: list[float],
+    main: int,
+    seed: int,
+) -> dict[str, Any]:
+    """``methods`` and ``pairs`` from every score, (T, Q, M, 4), and how many photos are relevant, (T, Q)."""
+    by_tau = {f"{tau:g}": means(table[i, possible[i] > 0], methods, seed) for i, tau in enumerate(taus)}
+    answered = np.flatnonzero(possible[main])
+    scores = table[main, answered]  # (n, M, 4)
+    queries = [benchmark.queries[row] for row in answered]
+    objects = by_group(scores, [[len(query.classes)] for query in queries], methods, seed)
+    words = [[item.label or "" for item in query.sketch.objects] for query in queries]
+    classes = by_group(scores, words, methods, seed)
+    return {
+        "methods": {
+            method: {
+                **by_tau[f"{taus[main]:g}"][method],
+                "by_objects": objects[method],
+                "by_class": classes[method],
+                "by_tau": {tau: found[method] for tau, found in by_tau.items()},
+            }
+            for method in methods
+        },
+        "pairs": pairs(scores, methods, seed),
     }
-    return {**_means(table), "by_objects": by_objects}
 
 
-def _means(table: np.ndarray) -> dict[str, float]:
-    means = table.mean(axis=0) if len(table) else np.zeros(3)
-    return dict(zip(("mAP", "NDCG", f"P@{PRECISION_AT}"), means.tolist(), strict=True))
+def _about(benchmark: Benchmark) -> list[dict[str, Any]]:
+    """What is written of each query beside its scores."""
+    return [
+        {
+            "query": number,
+            "photo": str(benchmark.paths[query.photo_index]),
+            "objects": len(query.classes),
+            "classes": [item.label for item in query.sketch.objects],
+        }
+        for number, query in enumerate(benchmark.queries)
+    ]
 
 
-@dataclass
-class _Run:
-    """One evaluation's encoder and what it has encoded: two methods on the same vectors encode the gallery once."""
-
-    encoder: Any
-    benchmark: Benchmark
-    batch_size: int
-    seed: int
-    progress: Progress
-    cache: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def photos(self, method: str) -> np.ndarray:
-        if method not in self.cache:
-            encode = getattr(self.encoder, method)
-            self.cache[method] = self._encode(encode, self.benchmark.paths, f"photos: {method}")
-        return self.cache[method]
-
-    def sketches(self, method: str, **options: bool) -> np.ndarray:
-        encode = partial(getattr(self.encoder, method), **options)
-        sketches = [query.sketch for query in self.benchmark.queries]
-        return self._encode(encode, sketches, f"sketches: {method}")
-
-    def _encode(self, encode: Callable[[Sequence[Any]], np.ndarray], items: Sequence[Any], stage: str) -> np.ndarray:
-        batches = []
-        for start in range(0, len(items), self.batch_size):
-            batch = items[start : start + self.batch_size]
-            vectors = np.asarray(encode(list(batch)), np.float32)
-            if vectors.ndim != 2 or len(vectors) != len(batch) or not np.isfinite(vectors).all():
-                raise CompsketchError(
-                    f"encoder {self.encoder.name!r}, {stage}: expected {len(batch)} finite vectors, "
-                    f"found {vectors.shape}" + ("" if np.isfinite(vectors).all() else " with NaN or infinity")
-                )
-            batches.append(vectors)
-            self.progress(stage, start + len(batch), len(items))
-        return np.concatenate(batches)
+def _identity(encoder: Any) -> dict[str, str | None]:
+    return {"name": encoder.name, "fingerprint": getattr(encoder, "fingerprint", None)}
 
 
-@dataclass(frozen=True)
-class Method:
-    """How a method ranks, and what it asks of the encoder."""
-
-    rank: Callable[[_Run, int], Iterator[np.ndarray]]
-    needs: tuple[str, ...]
-
-
-def _ssbir(run: _Run, depth: int, words: bool) -> Iterator[np.ndarray]:
-    return rank(run.sketches("encode_sketches", words=words), run.photos("encode_images"), depth)
-
-
-def _msbir(run: _Run, depth: int) -> Iterator[np.ndarray]:
-    return rank(run.sketches("embed_canvas"), run.photos("embed_photo_objects"), depth)
-
-
-def _random(run: _Run, depth: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng(run.seed)
-    for _ in run.benchmark.queries:
-        yield rng.permutation(len(run.benchmark.paths))[:depth]
-
-
-METHODS = {
-    "ssbir": Method(partial(_ssbir, words=False), ("encode_images", "encode_sketches")),
-    "ssbir+words": Method(partial(_ssbir, words=True), ("encode_images", "encode_sketches")),
-    "msbir": Method(_msbir, ("embed_photo_objects", "embed_canvas")),
-    "random": Method(_random, ()),
-}
-
-
-def _check(encoder: Encoder, methods: Sequence[str], tau: float, k: int, batch_size: int, subset: str) -> None:
+def _check(
+    encoder: Encoder,
+    semir: Any,
+    methods: Sequence[str],
+    taus: Sequence[float],
+    k: int,
+    batch_size: int,
+    subset: str,
+    per_query: PathLike | None,
+) -> None:
     if not methods:
         raise CompsketchError(f"no methods to evaluate; choose from {', '.join(METHODS)}")
     for method in methods:
         if method not in METHODS:
             raise CompsketchError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
-        lacking = [need for need in METHODS[method].needs if not hasattr(encoder, need)]
-        if lacking:
-            raise CompsketchError(
-                f"encoder {encoder.name!r} can't do method {method!r}: it has no {' and no '.join(lacking)}; "
-                f"leave the method out or take another encoder"
-            )
-    if not 0 <= tau < 1:
-        raise CompsketchError(f"tau is {tau}: expected 0 <= tau < 1")
+        METHODS[method].check(method, {"encoder": encoder, "semir": semir})
+    for tau in taus:
+        if not 0 <= tau < 1:
+            raise CompsketchError(f"tau is {tau}: expected 0 <= tau < 1")
     if k < 1 or batch_size < 1:
         raise CompsketchError(f"k is {k} and batch_size {batch_size}: expected 1 or more")
     if subset not in ("all", "held_out"):
         raise CompsketchError(f"unknown subset {subset!r}; choose from all, held_out")
+    if per_query is not None:
+        by_query.check(per_query)
 
 
 def _pairs(

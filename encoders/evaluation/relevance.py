@@ -6,7 +6,9 @@ them: it stretches both to one square, so shapes are compared after that stretch
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +85,8 @@ class Gallery:
         for i, word in enumerate(words):
             rows = order[ends[i] : ends[i + 1]]
             owners, starts = np.unique(photos[rows], return_index=True)
-            groups[str(word)] = _ClassBoxes(boxes[rows], owners, starts)
+            # Column by column: eq. 9 reads a class's x0, then its y0, and so on, which is twice as fast in one piece.
+            groups[str(word)] = _ClassBoxes(np.asfortranarray(boxes[rows]), owners, starts)
         return cls(size, groups)
 
 
@@ -142,4 +145,10 @@ def relevances(
     queries: Iterable[tuple[np.ndarray, Sequence[str]]], gallery: Gallery, *, above: float = 0.0
 ) -> list[Relevant]:
     """``relevance`` of many queries, each given as (boxes, classes); memory is one gallery and the relevant photos."""
-    return [relevance(boxes, classes, gallery, above=above) for boxes, classes in queries]
+
+    def of(query: tuple[np.ndarray, Sequence[str]]) -> Relevant:
+        boxes, classes = query
+        return relevance(boxes, classes, gallery, above=above)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # the time is numpy's, which lets others run
+        return list(pool.map(of, queries))

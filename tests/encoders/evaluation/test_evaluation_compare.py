@@ -9,8 +9,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from encoders.errors import CompsketchError, DataError, ImageError
-from encoders.evaluation.compare import METHODS, evaluate, rank
+from encoders.evaluation.compare import evaluate
 from encoders.evaluation.compositions import split_photos, split_sketches
+from encoders.evaluation.methods import METHODS
+from encoders.evaluation.ranking import rank
+from encoders.evaluation.scores import METRICS
 
 CELLS = [(x, y, x + 2, y + 2) for y in range(3) for x in range(3)]  # of a 4 x 4 grid, as the toy encoder sees it
 WORDS = ("dog", "cat")
@@ -70,12 +73,19 @@ def test_the_shape_of_the_answer_and_the_order_of_the_methods(data, single_objec
     assert result["queries_without_relevant"] == 0
     assert result["relevant_per_query"] >= 1
     for scores in result["methods"].values():
-        assert set(scores) == {"mAP", "NDCG", "P@20", "by_objects"}
+        mean_of = {*METRICS, "intervals", "queries"}
+        assert set(scores) == mean_of | {"by_objects", "by_class", "by_tau"}
         parts = scores["by_objects"]
         assert set(parts) == {"1", "2"}
         assert sum(part["queries"] for part in parts.values()) == 36
-        for name in ("mAP", "NDCG", "P@20"):
-            assert 0 <= scores[name] <= 1
+        assert set(scores["by_class"]) == {"dog"}  # there are no boxes of cats
+        assert list(scores["by_tau"]) == ["0.3", "0.4", "0.5", "0.6", "0.7"]
+        for part in (parts["1"], scores["by_class"]["dog"], *scores["by_tau"].values()):
+            assert set(part) == mean_of
+        assert scores["by_tau"]["0.5"] == scores["by_class"]["dog"] == {name: scores[name] for name in mean_of}
+        for name in METRICS:
+            low, high = scores["intervals"][name]
+            assert 0 <= low <= scores[name] <= high <= 1
             mean = sum(part[name] * part["queries"] for part in parts.values()) / 36
             assert scores[name] == pytest.approx(mean)
     maps = [result["methods"][name]["mAP"] for name in ("ssbir", "msbir", "random")]

@@ -1,0 +1,102 @@
+"""What methods are compared on: a gallery, queries made from its photos, and the photos relevant to each (eq. 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoders.errors import DataError
+from encoders.evaluation.compositions import Composition, compositions, split_photos, split_sketches
+from encoders.evaluation.data import Annotations, ClassMap, SketchSet, read_annotations, read_photos
+from encoders.evaluation.relevance import Gallery, Relevant, relevances
+
+PathLike = str | Path
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Photos, queries, and what is relevant to each: all that scoring needs besides the rankings.
+
+    Attributes:
+        paths: (G,) the gallery's photos.
+        queries: (Q,) the compositions.
+        relevant: (Q,) the photos with R > ``above``.
+        above: The least tau that the queries can be scored with.
+        left_out: Classes in the gallery that no query shows: the class map leaves them out, or there are no sketches.
+    """
+
+    paths: tuple[Path, ...]
+    queries: tuple[Composition, ...]
+    relevant: tuple[Relevant, ...]
+    above: float
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        photos: Annotations,
+        paths: Sequence[Path],
+        queries: Sequence[Composition],
+        class_map: ClassMap,
+        drawn: Sequence[str],
+        *,
+        above: float,
+    ) -> Benchmark:
+        """Find what is relevant to each query.
+
+        Args:
+            photos: The gallery and its boxes.
+            paths: (G,) where its photos are.
+            queries: With ``photo_index`` into the gallery.
+            class_map: Classes meet as words: COCO's "couch" and VOC's "sofa" are one.
+            drawn: The words of which there are sketches; other classes are in no query.
+            above: Keep photos with R strictly greater.
+        """
+        words, known = [class_map.word(name) for name in photos.classes], set(drawn)
+        rows = [row for row, word in enumerate(words) if word in known]
+        gallery = Gallery.build(
+            photos.normalised[rows], photos.photos[rows], [str(words[row]) for row in rows], len(photos.files)
+        )
+        asked = ((query.boxes, [str(class_map.word(name)) for name in query.classes]) for query in queries)
+        left_out = {name for name, word in zip(photos.classes, words, strict=True) if word not in known}
+        found = relevances(asked, gallery, above=above)
+        return cls(tuple(paths), tuple(queries), tuple(found), above, tuple(sorted(left_out)))
+
+    def possible(self, taus: Sequence[float]) -> np.ndarray:
+        """How many photos are relevant to each query at each tau, (T, Q) int64."""
+        counts = [[np.count_nonzero(relevant.values > tau) for relevant in self.relevant] for tau in taus]
+        return np.array(counts, np.int64).reshape(len(taus), len(self.queries))
+
+
+def prepare(
+    sources: Sequence[tuple[PathLike, PathLike]],
+    sketches: SketchSet,
+    class_map: ClassMap,
+    *,
+    above: float = 0.5,
+    seed: int = 0,
+    limit: int | None = None,
+    subset: str = "all",
+    extra_gallery: Sequence[tuple[PathLike, PathLike]] = (),
+) -> Benchmark:
+    """A benchmark from files; arguments and errors as for ``compare.evaluate``, ``above`` its least tau."""
+    held_out = subset == "held_out"
+    parts, paths = [], []
+    for number, (file, folder) in enumerate([*sources, *extra_gallery]):
+        part = read_annotations(file) if number < len(sources) else read_photos(file)
+        if held_out:
+            part = part.select(split_photos(part.files))
+        parts.append(part)
+        paths += [Path(folder) / name for name in part.files]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(paths)} photos are missing, {missing[0]} first; check the folder")
+    if held_out:
+        sketches = sketches.select(split_sketches(sketches.key_ids))
+    photos = Annotations.join(parts)
+    asked = range(sum(len(part.files) for part in parts[: len(sources)]))
+    queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=asked)
+    return Benchmark.of(photos, paths, queries, class_map, list(sketches.by_class), above=above)
