@@ -7,7 +7,7 @@ What the objects of a query are painted with is a subclass' own: vectors of sket
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,7 @@ from encoders.query import CELLS, query_tensor
 from encoders.runtimes import Normalise, Runtime, compile_module
 from encoders.sketch import Sketch
 from encoders.spatial import SpatialConfig, SpatialEncoder
+from encoders.weighing import Subset, combined, expansion
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 BATCH = 16  # rows a network sees at once: more gain nothing on a CPU and take memory
@@ -150,18 +151,42 @@ class PhotoEncoder(Generic[Own]):
         return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
 
     def embed_painted(self, sketches: Sequence[Sketch], vectors: np.ndarray) -> np.ndarray:
-        """E_Q (eq. 3): the flattened output of f_t, (B, 49 D) float32.
+        """E_Q: eq. 3, the flattened output of f_t, with objects weighed as `weighing` has it.
 
         Args:
             sketches: Layouts.
             vectors: (n, C) of all their objects, one sketch after another.
+
+        Returns:
+            (B, 49 D) float32.
+        """
+        sums = [
+            {(row, subset): times for subset, times in expansion([item.weight for item in sketch.objects]).items()}
+            for row, sketch in enumerate(sketches)
+        ]
+        return combined(partial(self.embed_subsets, sketches, vectors), sums)
+
+    def embed_subsets(
+        self, sketches: Sequence[Sketch], vectors: np.ndarray, keys: Sequence[tuple[int, Subset]]
+    ) -> np.ndarray:
+        """e(S): eq. 3 of some objects of a sketch, whatever their weights; of none, the empty canvas.
+
+        Args:
+            sketches: Layouts.
+            vectors: (n, C) of all their objects, one sketch after another.
+            keys: k pairs of a sketch and places of objects in it.
+
+        Returns:
+            (k, 49 D) float32.
         """
         starts = np.cumsum([0, *(len(sketch.objects) for sketch in sketches)])
+        boxes = [sketch.boxes for sketch in sketches]
+        empty = np.zeros((self._networks.spatial.config.channels, CELLS, CELLS), np.float32)
         rows = []
-        for first in range(0, len(sketches), BATCH):
+        for first in range(0, len(keys), BATCH):
             tensors = [
-                query_tensor(vectors[start : start + len(sketch.objects)], sketch.boxes)
-                for sketch, start in zip(sketches[first : first + BATCH], starts[first:], strict=False)
+                query_tensor(vectors[starts[row] + list(subset)], boxes[row][list(subset)]) if subset else empty
+                for row, subset in keys[first : first + BATCH]
             ]
             rows.append(self._spatial(np.stack(tensors)))  # (b, 49 D)
         return np.concatenate(rows) if rows else np.zeros((0, self.projection.features), np.float32)

@@ -1,43 +1,21 @@
 """What stages 2 and 3 ask with: query tensors over boxes of photos, and how relevant every photo is to them (eq. 9).
 
-The paper paints f_i of the crops (eq. 2). Here an object's vector comes from sketches and class names, since those are
-what is asked with: the gap between a crop's vector and a sketch's then is f_t's to close.
+The paper paints f_i of the crops (eq. 2). Here an object's vector comes from a source, by default of sketches and class
+names, since those are what is asked with: the gap between a crop's vector and a sketch's then is f_t's to close.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import iou
-from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.query import query_tensors
-from encoders.training.augment import rasters
-from encoders.training.data import TrainingSet
-from encoders.training.loop import autocast
+from encoders.training.sources import Mixture, Source, Vectors
 from encoders.training.views import Views
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """What an object's vector comes from, for a class with sketches; the rest are crops' or names' vectors.
-
-    Attributes:
-        sketch: A training sketch, through f_s.
-        name: The class's own vector.
-        both: Their normalised sum.
-        noise: Length of the noise added to a sketch's unit vector: training sketches are read better than new ones.
-    """
-
-    sketch: float = 0.55
-    name: float = 0.2
-    both: float = 0.25
-    noise: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,80 +25,17 @@ class AskConfig:
     Attributes:
         mixture: Of the objects' vectors.
         jitter: Of a box's corners, as a part of the canvas.
-        versions: Variations of each training sketch whose vectors are kept.
+        strengths: Of the variation (`augment.vary`) of each training sketch, one for every version whose vector is
+            kept: what is varied more is misread more often, as unseen sketches are.
         min_area: Smaller boxes are not asked for, as a part of the photo.
         undrawable: How much less often a box is asked for whose class has no sketches.
     """
 
     mixture: Mixture = field(default_factory=Mixture)
     jitter: float = 0.02
-    versions: int = 3
+    strengths: tuple[float, ...] = (1.0, 1.0, 1.0)
     min_area: float = 0.015
     undrawable: float = 0.2
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """The vectors that objects are painted with, by class.
-
-    Attributes:
-        sketches: (S, C) unit vectors of varied training sketches.
-        by_class: Rows of ``sketches`` for each class.
-        names: (K, C) unit vectors of the classes.
-    """
-
-    sketches: np.ndarray
-    by_class: list[np.ndarray]
-    names: np.ndarray
-
-    def draw(self, classes: np.ndarray, mixture: Mixture, rng: np.random.Generator) -> np.ndarray:
-        """(n, C) unit vectors for n objects of these classes."""
-        rows = []
-        for kind in classes:
-            name, chosen = self.names[kind], self.by_class[kind]
-            choice = rng.random()
-            if not len(chosen) or choice < mixture.name:
-                rows.append(name)
-                continue
-            sketch = self.sketches[rng.choice(chosen)]
-            sketch = sketch + rng.normal(0, mixture.noise / len(sketch) ** 0.5, sketch.shape) * rng.uniform(0, 2)
-            sketch = sketch / np.linalg.norm(sketch)
-            rows.append(sketch + name if choice < mixture.name + mixture.both else sketch)
-        vectors = np.stack(rows)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def load_objects(path: Path) -> tuple[ObjectEncoder, list[str]]:
-    """The result of stage 1 and its vocabulary."""
-    stored = torch.load(path, weights_only=True)
-    vocabulary = list(stored["vocabulary"])
-    model = ObjectEncoder(ObjectConfig(**stored["objects"]), len(vocabulary))
-    model.load_state_dict(stored["weights"])
-    return model.eval(), vocabulary
-
-
-@torch.inference_mode()
-def sketch_vectors(model: ObjectEncoder, drawings: list, rng: np.random.Generator | None) -> np.ndarray:
-    """f_s of many drawings, (n, C), varied unless ``rng`` is None."""
-    spec, config = model.sketch_trunk.spec, model.config
-    parts = []
-    for start in range(0, len(drawings), 64):
-        pictures = rasters(drawings[start : start + 64], rng, config.sketch_size, config.line_width)
-        with autocast():
-            parts.append(model.f_s(normalise(torch.from_numpy(pictures), spec.mean, spec.std)).float().numpy())
-    return np.concatenate(parts)
-
-
-def make_vectors(model: ObjectEncoder, data: TrainingSet, config: AskConfig, cache: Path, seed: int) -> Vectors:
-    """Vectors of ``versions`` variations of every training sketch, cached on disk, and of the classes."""
-    if not cache.exists():
-        rng = np.random.default_rng(seed)
-        drawings = [drawing for _ in range(config.versions) for drawing in data.sketches.drawings]
-        np.save(cache, sketch_vectors(model, drawings, rng))
-    sketches = np.load(cache)
-    classes = np.tile([data.number[word] for word in data.sketches.words], config.versions)
-    names = model.class_vectors().detach().numpy()
-    return Vectors(sketches, [np.flatnonzero(classes == kind) for kind in range(len(names))], names)
 
 
 @dataclass(frozen=True)
@@ -132,32 +47,43 @@ class Asked:
     classes: list[np.ndarray]
 
 
-def usable(views: Views, config: AskConfig) -> np.ndarray:
-    """Indices of the views with at least one box that is large enough to be asked for."""
-    large = [((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) >= config.min_area).any() for boxes in views.boxes]
-    return np.flatnonzero(large)
+def usable(views: Views, source: Source, config: AskConfig) -> np.ndarray:
+    """Indices of the views with at least one box that can be asked for."""
+    rows = zip(views.boxes, views.classes, views.crops, strict=True)
+    return np.flatnonzero([len(_askable(*row, source.training, config)) > 0 for row in rows])
+
+
+def _askable(
+    boxes: np.ndarray, classes: np.ndarray, crops: np.ndarray, vectors: Vectors, config: AskConfig
+) -> np.ndarray:
+    """Indices of a photo's boxes that are large enough and have a vector."""
+    return np.flatnonzero((_area(boxes) >= config.min_area) & vectors.paints(classes, crops))
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
 
 def ask(
     boxes: Sequence[np.ndarray],
     classes: Sequence[np.ndarray],
-    vectors: Vectors,
+    crops: Sequence[np.ndarray],
+    source: Source,
     config: AskConfig,
     rng: np.random.Generator,
 ) -> Asked:
-    """A query for each photo, of 1 to 4 of its boxes, large ones more often."""
-    asked, kinds = [], []
-    for its_boxes, its_classes in zip(boxes, classes, strict=True):
-        area = (its_boxes[:, 2:] - its_boxes[:, :2]).prod(axis=1)
-        large = np.flatnonzero(area >= config.min_area)
-        drawable = np.array([len(vectors.by_class[kind]) > 0 for kind in its_classes[large]])
-        weight = np.sqrt(area[large]) * np.where(drawable, 1.0, config.undrawable)
-        count = min(int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.25, 0.1])), len(large))
-        chosen = large[rng.choice(len(large), count, replace=False, p=weight / weight.sum())]
+    """A query for each photo, of 1 to 4 of its boxes, large ones more often; each has one (`usable`)."""
+    asked, kinds, given = [], [], []
+    for its_boxes, its_classes, its_crops in zip(boxes, classes, crops, strict=True):
+        able = _askable(its_boxes, its_classes, its_crops, source.training, config)
+        weight = np.sqrt(_area(its_boxes[able])) * np.where(source.drawable[its_classes[able]], 1.0, config.undrawable)
+        count = min(int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.25, 0.1])), len(able))
+        chosen = able[rng.choice(len(able), count, replace=False, p=weight / weight.sum())]
         asked.append(its_boxes[chosen])
         kinds.append(its_classes[chosen])
-    given = [vectors.draw(row, config.mixture, rng) for row in kinds]
-    tensors = query_tensors(given, [_jitter(row, config.jitter, rng) for row in asked])
+        given.append(its_crops[chosen])
+    vectors = [source.training.draw(*row, rng) for row in zip(kinds, given, strict=True)]
+    tensors = query_tensors(vectors, [_jitter(row, config.jitter, rng) for row in asked])
     return Asked(tensors, asked, kinds)
 
 
@@ -199,21 +125,24 @@ class Queries:
         return float(np.mean([average_precision(row[rank], row) for row, rank in ranked]))
 
 
-def held_out_queries(objects: ObjectEncoder, unseen: TrainingSet, views: Views, seed: int) -> Queries:
-    """A query for each held-out photo: unseen sketches, of the class where there are any, in its largest boxes."""
+def held_out_queries(source: Source, views: Views, seed: int) -> Queries:
+    """A query for each held-out photo: its largest boxes, painted as the source paints what is measured.
+
+    Which boxes does not depend on the source, unless it has no vector for one: what differs between methods is what
+    they are told of the objects in them.
+    """
     rng = np.random.default_rng(seed)
-    vectors = sketch_vectors(objects, list(unseen.sketches.drawings), None)
-    classes = np.array([unseen.number[word] for word in unseen.sketches.words])
-    asked, asked_classes, given = [], [], []
-    for boxes, kinds in zip(views.boxes, views.classes, strict=True):
-        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-        drawable = [i for i in np.argsort(-area) if area[i] > 0.02 and (classes == kinds[i]).any()]
-        chosen = np.array(drawable[: int(rng.integers(1, 4))], np.int64)
-        if len(chosen):
-            asked.append(boxes[chosen])
-            asked_classes.append(kinds[chosen])
-            given.append(np.stack([vectors[rng.choice(np.flatnonzero(classes == kinds[i]))] for i in chosen]))
-    return Queries(query_tensors(given, asked), _relevance_to_views(asked, asked_classes, views))
+    layouts = []
+    for row, (boxes, kinds, crops) in enumerate(zip(views.boxes, views.classes, views.crops, strict=True)):
+        area, most = _area(boxes), int(rng.integers(1, 4))
+        able = (area > 0.02) & source.measured[kinds] & source.held_out.paints(kinds, crops)
+        chosen = [i for i in np.argsort(-area) if able[i]][:most]
+        if chosen:
+            layouts.append((row, chosen))
+    asked = [views.boxes[row][chosen] for row, chosen in layouts]
+    kinds_asked = [views.classes[row][chosen] for row, chosen in layouts]
+    given = [source.held_out.draw(views.classes[row][chosen], views.crops[row][chosen], rng) for row, chosen in layouts]
+    return Queries(query_tensors(given, asked), _relevance_to_views(asked, kinds_asked, views))
 
 
 def _relevance_to_views(asked: list[np.ndarray], asked_classes: list[np.ndarray], views: Views) -> np.ndarray:

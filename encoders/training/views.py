@@ -28,12 +28,15 @@ class Views:
         features: (N, E, h, w) float16, what the frozen layers give; mapped from disk.
         boxes: One (n, 4) float32 array a view, corners in [0, 1].
         classes: One (n,) integer array a view, into the vocabulary.
+        crops: One (n,) integer array a view, the crop that each box shows, by its number: crops are counted as
+            `objects.crop_features` goes through them, every box of every photo and then every labelled photo.
         photo: (N,) integers, the photo a view is of; -1 for a pasted scene.
     """
 
     features: np.ndarray
     boxes: list[np.ndarray]
     classes: list[np.ndarray]
+    crops: list[np.ndarray]
     photo: np.ndarray
 
     def __len__(self) -> int:
@@ -127,7 +130,8 @@ def make_views(
     stored = np.load(boxes_file)
     ends = np.cumsum(stored["counts"])[:-1]
     features = np.load(features_file, mmap_mode="r")
-    return Views(features, np.split(stored["boxes"], ends), np.split(stored["classes"], ends), stored["photo"])
+    parts = [np.split(stored[name], ends) for name in ("boxes", "classes", "crops")]
+    return Views(features, *parts, stored["photo"])
 
 
 def _compute(
@@ -150,14 +154,18 @@ def _compute(
     features = np.lib.format.open_memmap(features_file, "w+", np.float16, (total, *run.output_shape))
     boxes: list[np.ndarray] = []
     classes: list[np.ndarray] = []
+    crops: list[np.ndarray] = []
     photo: list[int] = []
     pending: list[np.ndarray] = []
     started = time.monotonic()
 
-    def add(picture: Image.Image, its_boxes: np.ndarray, its_classes: np.ndarray, index: int) -> None:
+    def add(
+        picture: Image.Image, its_boxes: np.ndarray, its_classes: np.ndarray, its_crops: np.ndarray, index: int
+    ) -> None:
         pending.append(np.asarray(picture))
         boxes.append(its_boxes.astype(np.float32))
         classes.append(its_classes)
+        crops.append(its_crops)
         photo.append(index)
         if len(pending) == 16 or len(boxes) == total:
             features[len(boxes) - len(pending) : len(boxes)] = run(np.stack(pending))
@@ -165,6 +173,7 @@ def _compute(
             if len(boxes) % 1600 == 0:
                 print(f"views {len(boxes)}/{total}, {time.monotonic() - started:.0f} s", flush=True)
 
+    first_crop = np.cumsum([0, *(len(row) for row in data.boxes)])  # of each photo, then of the labelled photos
     for index, path in enumerate(data.photos):
         whole = read_image(path)
         its_classes = np.array([data.number[word] for word in data.words[index]], np.int64)
@@ -175,17 +184,18 @@ def _compute(
             picture = whole.resize((side, side), Image.Resampling.BILINEAR, box=corners)
             if copy and rng.random() < 0.5:
                 picture, kept_boxes = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirror_boxes(kept_boxes)
-            add(picture, kept_boxes, its_classes[kept], index)
+            add(picture, kept_boxes, its_classes[kept], first_crop[index] + kept, index)
     for _ in range(scenes):
         chosen = rng.choice(len(data.labelled), rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]), replace=False)
         background = read_image(data.backgrounds[rng.integers(len(data.backgrounds))])
         scene, its_boxes = paste_scene(rng, background, [read_image(data.labelled[i]) for i in chosen], side)
-        add(scene, its_boxes, np.array([data.number[data.labels[i]] for i in chosen], np.int64), -1)
+        add(scene, its_boxes, np.array([data.number[data.labels[i]] for i in chosen]), first_crop[-1] + chosen, -1)
     features.flush()
     np.savez(
         boxes_file,
         boxes=np.concatenate(boxes),
         classes=np.concatenate(classes),
+        crops=np.concatenate(crops),
         counts=np.array([len(row) for row in boxes]),
         photo=np.array(photo),
     )
