@@ -5,6 +5,8 @@
 * ``labels.json``: ``[{file, class, ...}]``, photos with a class and without boxes;
 * sketches: Quick, Draw!'s ndjson, plain or gzipped, one ``{word, key_id, drawing}`` a line;
 * ``class_map.json`` beside this file: which class is drawn by which word.
+
+Instead of any but the last there may be a manifest that `encoders.data` has built; it is told by its content.
 """
 
 from __future__ import annotations
@@ -19,10 +21,21 @@ from typing import Any
 
 import numpy as np
 
+from encoders.data.columns import read_photo_columns, read_sketch_columns
+from encoders.data.manifest import is_manifest
 from encoders.errors import DataError
 
 CLASS_MAP = Path(__file__).with_name("class_map.json")
 _GZIP = b"\x1f\x8b"
+
+
+class Word(str):
+    """A class that goes by the word that draws it, as in a manifest: no class map applies to it any more.
+
+    COCO's ``mouse`` is one of a computer and is left out; the word ``mouse`` is the animal.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,8 @@ class Annotations:
         sizes: (p, 2) int64 width and height in pixels; 0 where unknown (only photos without boxes).
         boxes: (n, 4) float64 x0, y0, x1, y1 in pixels of the photo, inside it.
         photos: (n,) int64 index into ``files``.
-        classes: (n,) names.
+        classes: (n,) names, `Word` where they are words already.
+        splits: (p,) ``train``, ``validation``, ``test`` or empty; () if the file has none.
     """
 
     files: tuple[str, ...]
@@ -42,6 +56,7 @@ class Annotations:
     boxes: np.ndarray
     photos: np.ndarray
     classes: tuple[str, ...]
+    splits: tuple[str, ...] = ()
 
     @cached_property
     def normalised(self) -> np.ndarray:
@@ -66,6 +81,7 @@ class Annotations:
             self.boxes[rows],
             number[self.photos[rows]],
             tuple(self.classes[row] for row in rows),
+            tuple(split for split, kept in zip(self.splits, keep, strict=True) if kept) if self.splits else (),
         )
 
     @classmethod
@@ -78,6 +94,7 @@ class Annotations:
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.photos + start for part, start in zip(parts, starts[:-1], strict=True)]),
             tuple(name for part in parts for name in part.classes),
+            tuple(split for part in parts for split in part.splits or ("",) * len(part.files)),
         )
 
 
@@ -163,6 +180,8 @@ class ClassMap:
 
     def word(self, name: str) -> str | None:
         """The word that draws class ``name``, None if it is left out; a name in neither list stands for itself."""
+        if isinstance(name, Word):
+            return name
         if name in self.left_out:
             return None
         return self.words.get(name, name)
@@ -188,7 +207,7 @@ def read_class_map(path: str | Path = CLASS_MAP) -> ClassMap:
 
 
 def read_annotations(path: str | Path) -> Annotations:
-    """Read ``annotations.json``.
+    """Read ``annotations.json``, or a manifest of photos.
 
     Boxes may reach past the photo by 1 % and a pixel, as rounding does, and are cut to it.
 
@@ -196,6 +215,8 @@ def read_annotations(path: str | Path) -> Annotations:
         DataError: The file is missing or not JSON; an entry lacks a key; a photo is listed twice; a box belongs to no
             photo listed, is inside out, not finite or lies outside its photo.
     """
+    if is_manifest(path):
+        return _annotations(path)
     data = _read_json(path)
     files: dict[str, int] = {}
     sizes = []
@@ -230,11 +251,15 @@ def read_annotations(path: str | Path) -> Annotations:
 
 
 def read_labels(path: str | Path) -> Labels:
-    """Read ``labels.json``.
+    """Read ``labels.json``, or the photos with a label of a manifest.
 
     Raises:
         DataError: The file is missing or not a JSON list, or an entry lacks ``file`` or ``class``.
     """
+    if is_manifest(path):
+        found = read_photo_columns(path)
+        pairs = [(file, Word(label)) for file, label in zip(found.files, found.labels, strict=True) if label]
+        return Labels(tuple(file for file, _ in pairs), tuple(label for _, label in pairs))
     entries = _list(_read_json(path), None, path)
     wheres = [f"{path}: entry {i}" for i in range(len(entries))]
     return Labels(
@@ -245,15 +270,19 @@ def read_labels(path: str | Path) -> Labels:
 
 def read_photos(path: str | Path) -> Annotations:
     """Read either format by its content: an object is annotations, a list is labelled photos without boxes."""
+    if is_manifest(path):
+        return _annotations(path)
     return read_labels(path).as_annotations() if isinstance(_read_json(path), list) else read_annotations(path)
 
 
 def read_sketches(path: str | Path) -> SketchSet:
-    """Read Quick, Draw! sketches, plain or gzipped; a third row of a stroke (time, in the raw files) is dropped.
+    """Read Quick, Draw! sketches, plain or gzipped, or a manifest; a stroke's third row (raw files' time) is dropped.
 
     Raises:
         DataError: The file is missing, damaged or empty, or a line is not JSON, lacks a key or holds no ink.
     """
+    if is_manifest(path):
+        return SketchSet(*map(tuple, read_sketch_columns(path)))
     words, drawings, key_ids = [], [], []
     for number, line in _lines(path):
         where = f"{path}: line {number}"
@@ -263,13 +292,18 @@ def read_sketches(path: str | Path) -> SketchSet:
             raise DataError(f"{where} is not JSON ({error}); expected one sketch a line") from error
         words.append(str(_get(entry, "word", where)))
         key_ids.append(str(_get(entry, "key_id", where)))
-        drawings.append(_strokes(_get(entry, "drawing", where), f"{where} ({words[-1]})"))
+        drawings.append(strokes_of(_get(entry, "drawing", where), f"{where} ({words[-1]})"))
     if not words:
         raise DataError(f"{path} holds no sketches; expected one JSON object a line")
     return SketchSet(tuple(words), tuple(drawings), tuple(key_ids))
 
 
-def _strokes(drawing: Any, where: str) -> tuple[np.ndarray, ...]:
+def strokes_of(drawing: Any, where: str) -> tuple[np.ndarray, ...]:
+    """A Quick, Draw! drawing as float32 (2, n) strokes.
+
+    Raises:
+        DataError: A stroke is not as many finite x as y; ``where`` says which.
+    """
     try:
         strokes = tuple(np.array(stroke[:2], dtype=np.float32) for stroke in drawing)
     except (TypeError, ValueError, KeyError) as error:
@@ -279,6 +313,20 @@ def _strokes(drawing: Any, where: str) -> tuple[np.ndarray, ...]:
     ):
         raise DataError(f"{where}: expected strokes [[x, ...], [y, ...]] with as many finite x as y, at least one")
     return strokes
+
+
+def _annotations(path: str | Path) -> Annotations:
+    """A manifest of photos, its boxes in pixels."""
+    found = read_photo_columns(path)
+    named = {word: Word(word) for word in set(found.words)}
+    return Annotations(
+        tuple(found.files),
+        found.sizes,
+        found.boxes * np.tile(found.sizes[found.photos], 2),
+        found.photos,
+        tuple(named[word] for word in found.words),
+        tuple(found.splits),
+    )
 
 
 def _inside(box: np.ndarray, size: np.ndarray, where: str) -> np.ndarray:
