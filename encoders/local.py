@@ -77,7 +77,7 @@ class LocalEncoder(PhotoEncoder[Networks]):
 
     def __init__(self, bundle: Bundle, device: str | None = None, runtime: str = "auto") -> None:
         super().__init__(bundle, Networks, device, runtime)
-        self._words = Words(self.vocabulary, self.name, "Or search without words")
+        self._words = Words(self.vocabulary, self.name, "Or use strokes without words")
         self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = Lock()
 
@@ -107,27 +107,45 @@ class LocalEncoder(PhotoEncoder[Networks]):
 
         Args:
             sketches: Any number.
-            words: Mix the vector of its label into each object that has one.
+            words: Mix the vector of its label into each drawn object that has one. An object without strokes is
+                its label's vector in any case.
 
         Returns:
             (B, d) float32, unit length.
 
         Raises:
-            CompsketchError: With ``words``, a label that the encoder does not know.
+            CompsketchError: A label that the encoder does not know, with ``words`` or of an object without strokes.
         """
         flat = self.embed_sketches(sketches, words=words)
         return self.projection.apply(flat) if len(flat) else np.zeros((0, self.dim), np.float32)
 
     def embed_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
-        """E_Q (eq. 3): the flattened output of f_t, (B, 49 D) float32."""
+        """E_Q (eq. 3), with objects weighed as `weighing` has it: (B, 49 D) float32."""
         if isinstance(sketches, Sketch):
             raise CompsketchError("expected a list of sketches, found one Sketch; write [sketch]")
         vectors = self.embed_objects([item for sketch in sketches for item in sketch.objects], words=words)
         return self.embed_painted(sketches, vectors)
 
     def embed_objects(self, objects: Sequence[SketchObject], *, words: bool = False) -> np.ndarray:
-        """f_s of single objects, (n, C) float32, unit length; what was drawn before is not encoded again."""
-        names = [self.word_vector(item.label) if words and item.label else None for item in objects]
+        """Vectors of single objects: strokes by f_s, a word by its class, both by the normalised sum of the two.
+
+        Args:
+            objects: Any number; their boxes and weights do not matter.
+            words: Also use the labels of objects that have strokes.
+
+        Returns:
+            (n, C) float32, unit length.
+
+        Raises:
+            CompsketchError: As `encode_sketches`.
+        """
+        names = [self.word_vector(str(o.label)) if (words and o.label) or not o.strokes else None for o in objects]
+        drawn = iter(self._drawn_vectors([item for item in objects if item.strokes]))
+        rows = [_fused(next(drawn) if item.strokes else None, name) for item, name in zip(objects, names, strict=True)]
+        return np.stack(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
+
+    def _drawn_vectors(self, objects: Sequence[SketchObject]) -> list[np.ndarray]:
+        """f_s of each, (C,); what was drawn before is not encoded again."""
         keys = [_key(item) for item in objects]
         with self._lock:
             known = {key: self._remembered[key] for key in keys if key in self._remembered}
@@ -138,14 +156,16 @@ class LocalEncoder(PhotoEncoder[Networks]):
             vectors = self._sketched(np.repeat(pictures[..., None], 3, axis=3))  # (n, C)
             known.update(zip(new, vectors, strict=True))
             self._remember(dict(zip(new, vectors, strict=True)))
-        rows = [known[key] if name is None else _unit(known[key] + name) for key, name in zip(keys, names, strict=True)]
-        return np.stack(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
+        return [known[key] for key in keys]
 
     def embed_canvas(self, sketches: Sequence[Sketch]) -> np.ndarray:
-        """f_s of whole canvases, all objects as one drawing (the mSBIR baseline): (B, C) float32, unit length."""
-        return self.embed_objects(
-            [SketchObject(tuple(s for item in sketch.objects for s in item.strokes)) for sketch in sketches]
-        )
+        """f_s of whole canvases, all that is wanted as one drawing (the mSBIR baseline): (B, C) float32, unit length.
+
+        Raises:
+            SketchError: A sketch has no strokes, only words.
+        """
+        wanted = [[item for item in sketch.objects if item.weight > 0] for sketch in sketches]
+        return self.embed_objects([SketchObject(tuple(s for item in items for s in item.strokes)) for items in wanted])
 
     def word_vector(self, label: str) -> np.ndarray:
         """The vector (C,) of a class by its name, Quick, Draw!'s or one that the class map joins to it.
@@ -189,6 +209,12 @@ def _key(item: SketchObject) -> bytes:
         digest.update(stroke.shape[1].to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(stroke, np.float64).tobytes())
     return digest.digest()
+
+
+def _fused(drawn: np.ndarray | None, word: np.ndarray | None) -> np.ndarray:
+    """The one there is, or the normalised sum of both."""
+    vectors = [vector for vector in (drawn, word) if vector is not None]
+    return vectors[0] if len(vectors) == 1 else _unit(vectors[0] + vectors[1])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is drawn: a canvas with objects, each its strokes, perhaps a word for it and a box.
+"""What is drawn: a canvas with objects, each its strokes, a word for it, or both, a box and a weight.
 
 Coordinates are canvas pixels, x to the right and y down. The canvas and a photo share one frame, whatever their
 aspects, so ``Sketch.boxes`` in [0, 1] is where the objects ought to be in a photo.
@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from encoders import formats
 from encoders.errors import SketchError
-from encoders.formats.pen import PALETTE, draw_strokes
 from encoders.query import MAX_OBJECTS
+from encoders.rendering import render
 
 MAX_POINTS = 100_000  # in a whole sketch
 MAX_SIDE = 65_536  # of the canvas
 MAX_LABEL = 200
+MAX_WEIGHT = 4.0
 MIN_EXTENT = 0.01  # of the canvas: a straight line's box is widened to this, so that it occupies something
 
 Box = tuple[float, float, float, float]
@@ -32,31 +33,41 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class SketchObject:
-    """One drawn object.
+    """One object: drawn, named by a word, or both; wanted where its box is, or not wanted there.
 
     Args:
-        strokes: One (2, n) array or ``[[x…], [y…]]`` a stroke, canvas pixels; kept as read-only float64 arrays.
+        strokes: One (2, n) array or ``[[x…], [y…]]`` a stroke, canvas pixels; kept as read-only float64 arrays. None
+            for a word over a box, which needs both ``label`` and ``bbox``.
         label: A word for it, at most 200 characters; blank means none.
         bbox: ``(x0, y0, x1, y1)`` in canvas pixels with x0 < x1 and y0 < y1; by default the ink's box.
+        weight: How much it counts, -4 to 4 but not 0: 1 as drawn, 2 twice as much, below 0 not wanted.
 
     Raises:
-        SketchError: No ink, rows of unequal length, coordinates that are not finite, too many points, a bad box.
+        SketchError: Neither ink nor a word with a box, rows of unequal length, coordinates that are not finite, too
+            many points, a bad box or weight.
     """
 
-    strokes: tuple[np.ndarray, ...]
+    strokes: tuple[np.ndarray, ...] = ()
     label: str | None = None
     bbox: Box | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", _check_label(self.label))
-        who = f' "{self.label}"' if self.label else ""
         try:
             strokes = _check_strokes(self.strokes)
             bbox = None if self.bbox is None else _check_bbox(self.bbox)
+            weight = _check_weight(self.weight)
+            if not strokes and self.label is None:
+                raise SketchError("it has no ink; draw it, give it a label and a bbox, or remove it")
+            if not strokes and bbox is None:
+                raise SketchError("it has no ink, and its word no place; draw it, or give it a bbox")
         except SketchError as error:
+            who = f' "{self.label}"' if self.label else ""
             raise SketchError(f"object{who}: {error}") from None
         object.__setattr__(self, "strokes", strokes)
         object.__setattr__(self, "bbox", bbox)
+        object.__setattr__(self, "weight", weight)
 
     @property
     def box(self) -> Box:
@@ -68,29 +79,33 @@ class SketchObject:
         return x0, y0, x1, y1
 
     def to_dict(self) -> dict[str, Any]:
-        """As one member of ``objects`` in stroke JSON."""
+        """As one member of ``objects`` in stroke JSON; what is not there, or as it is by default, is left out."""
         out: dict[str, Any] = {}
         if self.label is not None:
             out["label"] = self.label
         if self.bbox is not None:
             out["bbox"] = list(self.bbox)
-        out["strokes"] = [stroke.tolist() for stroke in self.strokes]
+        if self.weight != 1:
+            out["weight"] = self.weight
+        if self.strokes:
+            out["strokes"] = [stroke.tolist() for stroke in self.strokes]
         return out
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SketchObject):
             return NotImplemented
-        return ((self.label, self.bbox, len(self.strokes)) == (other.label, other.bbox, len(other.strokes))) and all(
+        own = self.label, self.bbox, self.weight, len(self.strokes)
+        return own == (other.label, other.bbox, other.weight, len(other.strokes)) and all(
             np.array_equal(a, b) for a, b in zip(self.strokes, other.strokes, strict=True)
         )
 
     def __hash__(self) -> int:
-        return hash((self.label, self.bbox, *((stroke + 0.0).tobytes() for stroke in self.strokes)))
+        return hash((self.label, self.bbox, self.weight, *((stroke + 0.0).tobytes() for stroke in self.strokes)))
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """A canvas and 1 to ``MAX_OBJECTS`` objects, which may overlap and may partly leave it.
+    """A canvas and 1 to ``MAX_OBJECTS`` objects, at least one of them wanted; they may overlap and partly leave it.
 
     Args:
         width: Canvas width in pixels, 1 to ``MAX_SIDE``.
@@ -98,7 +113,8 @@ class Sketch:
         objects: The objects; any iterable of ``SketchObject``.
 
     Raises:
-        SketchError: No object, too many objects or points, an object outside the canvas, an impossible canvas.
+        SketchError: No object, none that is wanted, too many objects or points, an object outside the canvas, an
+            impossible canvas.
     """
 
     width: int
@@ -117,6 +133,10 @@ class Sketch:
             if not isinstance(item, SketchObject):
                 raise SketchError(f"object {index}: expected a SketchObject, found {type(item).__name__}")
             self._check_inside(index, item)
+        if all(item.weight < 0 for item in objects):
+            raise SketchError(
+                "no object is wanted, and what not to find is no query: give at least one a weight above 0"
+            )
         points = sum(stroke.shape[1] for item in objects for stroke in item.strokes)
         if points > MAX_POINTS:
             raise SketchError(f"the sketch has {points} points; simplify its strokes to {MAX_POINTS} or fewer")
@@ -145,9 +165,25 @@ class Sketch:
         low, high = np.where(thin, start, low), np.where(thin, start + MIN_EXTENT, high)
         return np.concatenate([low, high], axis=1).astype(np.float32)
 
+    def without_strokes(self) -> Sketch:
+        """The same layout asked with words alone: each object's word over its box.
+
+        Raises:
+            SketchError: An object has no label.
+        """
+        for index, item in enumerate(self.objects):
+            if item.label is None:
+                raise SketchError(f"object {index}: it has no label to stand for its strokes; give it one")
+        places = self.boxes.astype(np.float64) * [self.width, self.height, self.width, self.height]  # (n, 4)
+        words = [
+            SketchObject((), item.label, tuple(place), item.weight)
+            for item, place in zip(self.objects, places.tolist(), strict=True)
+        ]
+        return Sketch(self.width, self.height, tuple(words))
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sketch:
-        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "strokes"}]}``, as in stroke JSON.
+        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?}]}``: stroke JSON.
 
         Raises:
             SketchError: A key is missing or unknown, or a value does not fit; the object is named by its index.
@@ -159,9 +195,9 @@ class Sketch:
         if len(data["objects"]) > MAX_OBJECTS:
             raise SketchError(f"the sketch has {len(data['objects'])} objects; keep to {MAX_OBJECTS} or fewer")
         for index, item in enumerate(data["objects"]):
-            _check_keys(f"object {index}", item, required=("strokes",), optional=("label", "bbox"))
+            _check_keys(f"object {index}", item, required=(), optional=("strokes", "label", "bbox", "weight"))
             try:
-                objects.append(SketchObject(item["strokes"], item.get("label"), item.get("bbox")))
+                objects.append(SketchObject(**item))
             except SketchError as error:
                 text = str(error).removeprefix("object")
                 raise SketchError(f"object {index}{text}") from None
@@ -219,55 +255,8 @@ class Sketch:
             raise SketchError(f"{path}: {error}") from None
 
     def render(self, size: int | tuple[int, int] | None = None, background: Image.Image | None = None) -> Image.Image:
-        """Draw the sketch for people: each object in its colour, with its box (clipped to the canvas) and label.
-
-        Args:
-            size: The longest side, or (width, height), to which the canvas is stretched; by default the canvas'
-                own size, at most 1024.
-            background: A photo to draw on, stretched to the same frame; by default white.
-
-        Returns:
-            An RGB image.
-        """
-        longest = max(self.width, self.height)
-        if size is None:
-            size = min(longest, 1024)
-        if isinstance(size, int):
-            factor = size / longest
-            size = max(1, round(self.width * factor)), max(1, round(self.height * factor))
-        if background is None:
-            image = Image.new("RGB", size, "white")
-        else:
-            image = background.convert("RGB").resize(size, Image.Resampling.BILINEAR)
-        pen = ImageDraw.Draw(image)
-        scale = np.array([[size[0] / self.width], [size[1] / self.height]])
-        line = max(1, round(max(size) / 160))
-        font = ImageFont.load_default(size=max(9, max(size) / 32))
-        frame = np.array([*size, *size]) - 1
-        for index, (item, box) in enumerate(zip(self.objects, self.boxes, strict=True)):
-            colour = PALETTE[index % len(PALETTE)]
-            draw_strokes(pen, [np.clip(stroke, -1e9, 1e9) * scale for stroke in item.strokes], colour, line)
-            x0, y0, x1, y1 = (box * frame).tolist()
-            pen.rectangle((x0, y0, x1, y1), outline=colour, width=max(1, line // 2))
-            _write_label(pen, item.label or str(index), (x0, y0), size, colour, font)
-        return image
-
-
-def _write_label(
-    pen: ImageDraw.ImageDraw,
-    text: str,
-    corner: tuple[float, float],
-    size: tuple[int, int],
-    colour: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    """Write white on the object's colour, just above the box's corner or, at the rim, just inside it."""
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-    width, height = right - left + 4, bottom - top + 4
-    x = max(0.0, min(corner[0], size[0] - width))
-    y = corner[1] - height if corner[1] >= height else corner[1]
-    pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + 2 - left, y + 2 - top), text, fill="white", font=font)
+        """Draw the sketch for people; arguments as for `rendering.render`."""
+        return render(self, size, background)
 
 
 def _name(index: int, label: str | None) -> str:
@@ -316,8 +305,6 @@ def _check_strokes(strokes: Iterable[Any]) -> tuple[np.ndarray, ...]:
         points.setflags(write=False)
         checked.append(points)
     total = sum(points.shape[1] for points in checked)
-    if total == 0:
-        raise SketchError("it has no ink; draw it, or remove it")
     if total > MAX_POINTS:
         raise SketchError(f"it has {total} points; simplify its strokes: a sketch may have {MAX_POINTS}")
     return tuple(checked)
@@ -334,6 +321,16 @@ def _check_bbox(bbox: Any) -> Box:
     if not (x0 < x1 and y0 < y1):
         raise SketchError(f"its bbox {values} needs x0 < x1 and y0 < y1; order the corners, or leave it out")
     return x0, y0, x1, y1
+
+
+def _check_weight(weight: Any) -> float:
+    number = isinstance(weight, (int, float, np.integer, np.floating)) and not isinstance(weight, bool)
+    if not number or not 0 < abs(weight) <= MAX_WEIGHT:  # false for NaN, too
+        raise SketchError(
+            f"its weight has to be a number from {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}, but not 0 (1 as drawn, 2 twice as "
+            f"much, -1 not wanted); found {weight!r:.80}"
+        )
+    return float(weight)
 
 
 def _check_keys(what: str, data: Any, *, required: Sequence[str], optional: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Colours that tell objects apart, and a pen with round ends."""
+"""Colours that tell objects apart, a pen with round ends, and boxes."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def draw_strokes(pen: ImageDraw.ImageDraw, strokes: Sequence[np.ndarray], colour
             pen.line(points.ravel().tolist(), fill=colour, width=width)
         for x, y in points.tolist():
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+
+def draw_box(
+    pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], colour: Colour, width: int, *, wanted: bool = True
+) -> None:
+    """Outline a box given in the picture's pixels; that of an object that is not wanted is dashed and crossed out."""
+    if wanted:
+        pen.rectangle(box, outline=colour, width=width)
+        return
+    x0, y0, x1, y1 = box
+    for start, end in (
+        ((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)), ((x1, y1), (x0, y1)), ((x0, y1), (x0, y0)),
+        ((x0, y0), (x1, y1)), ((x0, y1), (x1, y0)),
+    ):  # fmt: skip
+        _dash(pen, np.array(start), np.array(end), colour, width)
+
+
+def _dash(pen: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray, colour: Colour, width: int) -> None:
+    """A line of dashes, one at each of its ends."""
+    dashes = max(1, round(float(np.hypot(*(end - start))) / (8 * width)))
+    for share in np.linspace(0, 1 - 1 / (2 * dashes), dashes):
+        a, b = start + (end - start) * share, start + (end - start) * (share + 1 / (2 * dashes))
+        pen.line((*a.tolist(), *b.tolist()), fill=colour, width=width)

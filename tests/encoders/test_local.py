@@ -326,7 +326,7 @@ def test_a_label_is_found_in_any_case_and_by_the_class_map(encoder, label, word)
 def test_an_unknown_label_is_answered_with_near_names(encoder):
     with pytest.raises(CompsketchError, match=r"label 'motorbik' is no word .*'tiny' knows; did you mean motorbike\?"):
         encoder.encode_sketches([sketch(labels=("motorbik", None))], words=True)
-    with pytest.raises(CompsketchError, match=r"label 'quark' .* it knows 4 words\. Or search without words"):
+    with pytest.raises(CompsketchError, match=r"label 'quark' .* it knows 4 words\. Or use strokes without words"):
         encoder.word_vector("quark")
     with pytest.raises(CompsketchError, match="label 'bus'"):  # in the class map, but not in this vocabulary
         encoder.word_vector("bus")
