@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import iou
 from encoders.query import query_tensors
-from encoders.training.sources import Mixture, Source, Vectors
+from encoders.training.vectors import Mixture, Source, Vectors
 from encoders.training.views import Views
 
 
@@ -47,9 +48,22 @@ class Asked:
     classes: list[np.ndarray]
 
 
-def usable(views: Views, source: Source, config: AskConfig) -> np.ndarray:
-    """Indices of the views with at least one box that can be asked for."""
-    rows = zip(views.boxes, views.classes, views.crops, strict=True)
+class Boxes(Protocol):
+    """Photos' boxes (n, 4), their classes (n,) and the crops (n,) that they show, as `Views` have them."""
+
+    @property
+    def boxes(self) -> Sequence[np.ndarray]: ...
+
+    @property
+    def classes(self) -> Sequence[np.ndarray]: ...
+
+    @property
+    def crops(self) -> Sequence[np.ndarray]: ...
+
+
+def usable(photos: Boxes, source: Source, config: AskConfig) -> np.ndarray:
+    """Indices of the photos with at least one box that can be asked for."""
+    rows = zip(photos.boxes, photos.classes, photos.crops, strict=True)
     return np.flatnonzero([len(_askable(*row, source.training, config)) > 0 for row in rows])
 
 
@@ -126,23 +140,26 @@ class Queries:
 
 
 def held_out_queries(source: Source, views: Views, seed: int) -> Queries:
-    """A query for each held-out photo: its largest boxes, painted as the source paints what is measured.
+    """A query for each held-out photo, of its largest boxes whose class has unseen sketches.
 
     Which boxes does not depend on the source, unless it has no vector for one: what differs between methods is what
-    they are told of the objects in them.
+    they are told of the objects in the boxes.
     """
     rng = np.random.default_rng(seed)
-    layouts = []
-    for row, (boxes, kinds, crops) in enumerate(zip(views.boxes, views.classes, views.crops, strict=True)):
-        area, most = _area(boxes), int(rng.integers(1, 4))
-        able = (area > 0.02) & source.measured[kinds] & source.held_out.paints(kinds, crops)
-        chosen = [i for i in np.argsort(-area) if able[i]][:most]
-        if chosen:
-            layouts.append((row, chosen))
-    asked = [views.boxes[row][chosen] for row, chosen in layouts]
-    kinds_asked = [views.classes[row][chosen] for row, chosen in layouts]
-    given = [source.held_out.draw(views.classes[row][chosen], views.crops[row][chosen], rng) for row, chosen in layouts]
-    return Queries(query_tensors(given, asked), _relevance_to_views(asked, kinds_asked, views))
+    chosen = [_largest(views, row, int(rng.integers(1, 4)), source) for row in range(len(views))]
+    layouts = [(row, boxes) for row, boxes in enumerate(chosen) if len(boxes)]
+    asked = [views.boxes[row][boxes] for row, boxes in layouts]
+    kinds = [views.classes[row][boxes] for row, boxes in layouts]
+    given = [source.held_out.draw(views.classes[row][boxes], views.crops[row][boxes], rng) for row, boxes in layouts]
+    return Queries(query_tensors(given, asked), _relevance_to_views(asked, kinds, views))
+
+
+def _largest(views: Views, row: int, most: int, source: Source) -> np.ndarray:
+    """Indices of a view's boxes to measure with, the largest first."""
+    classes, area = views.classes[row], _area(views.boxes[row])
+    able = (area > 0.02) & source.measured[classes] & source.held_out.paints(classes, views.crops[row])
+    order = np.argsort(-area)
+    return order[able[order]][:most]
 
 
 def _relevance_to_views(asked: list[np.ndarray], asked_classes: list[np.ndarray], views: Views) -> np.ndarray:

@@ -1,218 +1,30 @@
-"""What the objects of queries are painted with, in training and where it is measured: a source of vectors.
+"""Where the vectors of objects come from: the result of stage 1, f_s and f_i for SSBIR, vectors of names for SemIR.
 
-==================  ===================================================================  ==========================
-vectors             an object's vector                                                   asked with
-==================  ===================================================================  ==========================
-`SketchVectors`     f_s of a sketch of its class                                         strokes (eq. 1)
-`CropVectors`       f_i of its own crop of the photo                                     photos (eq. 2), as the paper
-`NameVectors`       its class's: a row of stage 1's classifier, or a sentence model's    words; SemIR
-`MixedVectors`      one of these by chance, or the sum of a sketch's and the class's     what stage 2 learns from
-==================  ===================================================================  ==========================
-
-Stage 1's result says which: f_s and f_i train SSBIR (`encoders.training.objects`), vectors of names alone train SemIR
-(`encoders.training.semir`). All that comes after is the same for both.
+All that comes after stage 1 is the same for both; a source is all that it sees of the difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
-from encoders.errors import CompsketchError
+from encoders.errors import DataError
 from encoders.local import Networks
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.photos import SpatialNetworks
 from encoders.semir import SemirNetworks
-from encoders.training import objects as stage1
+from encoders.training.asking import AskConfig
 from encoders.training.augment import rasters
+from encoders.training.checkpoints import digest
 from encoders.training.data import TrainingSet
 from encoders.training.loop import autocast
-
-
-class Vectors(Protocol):
-    """Gives objects their vectors."""
-
-    def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
-        """Which objects, of these classes and crops (`Views.crops`), it has a vector for: (n,) booleans."""
-        ...
-
-    def draw(self, classes: np.ndarray, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(n, C) float32 unit vectors of n objects that it paints."""
-        ...
-
-
-@dataclass(frozen=True)
-class SketchVectors:
-    """Of an object's class, any sketch.
-
-    Attributes:
-        vectors: (S, C) unit vectors of sketches.
-        by_class: Rows of ``vectors`` for each of the K classes.
-    """
-
-    vectors: np.ndarray
-    by_class: list[np.ndarray]
-
-    @classmethod
-    def build(cls, vectors: np.ndarray, classes: np.ndarray, count: int) -> SketchVectors:
-        """From the class (S,) of each vector and the number of classes."""
-        return cls(vectors, [np.flatnonzero(classes == kind) for kind in range(count)])
-
-    def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
-        """See `Vectors`."""
-        return np.array([len(self.by_class[kind]) > 0 for kind in classes], bool)
-
-    def draw(self, classes: np.ndarray, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `Vectors`."""
-        return self.vectors[[rng.choice(self.by_class[kind]) for kind in classes]]
-
-
-@dataclass(frozen=True)
-class NameVectors:
-    """Of an object's class, its own vector.
-
-    Attributes:
-        vectors: (K, C) unit vectors.
-    """
-
-    vectors: np.ndarray
-
-    def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
-        """See `Vectors`."""
-        return np.ones(len(classes), bool)
-
-    def draw(self, classes: np.ndarray, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `Vectors`."""
-        return self.vectors[classes]
-
-
-@dataclass(frozen=True)
-class CropVectors:
-    """What f_i makes of the object itself, cut out of its photo.
-
-    Attributes:
-        vectors: (N, C) unit vectors of crops.
-        row: (M,) row of each crop by its number, -1 of one that is too small to have a vector.
-    """
-
-    vectors: np.ndarray
-    row: np.ndarray
-
-    @classmethod
-    def build(cls, vectors: np.ndarray, numbers: np.ndarray) -> CropVectors:
-        """From the number (N,) of the crop that each vector is of."""
-        row = np.full(int(numbers.max(initial=-1)) + 1, -1)
-        row[numbers] = np.arange(len(numbers))
-        return cls(vectors, row)
-
-    def rows(self, crops: np.ndarray) -> np.ndarray:
-        """Row of each crop, -1 where there is none."""
-        known = crops < len(self.row)
-        return np.where(known, self.row[np.where(known, crops, 0)], -1)
-
-    def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
-        """See `Vectors`."""
-        return self.rows(crops) >= 0
-
-    def draw(self, classes: np.ndarray, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `Vectors`."""
-        return self.vectors[self.rows(crops)]
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Which part of the objects is painted with what.
-
-    An object that nobody can draw, or too small a crop, is painted with its class's name instead.
-
-    Attributes:
-        sketch: A training sketch, through f_s.
-        name: The class's own vector.
-        both: Their normalised sum.
-        crop: The object itself, through f_i; 1 is the paper's recipe (eq. 2), and leaves out objects without a crop.
-        noise: Length of the noise added to a sketch's unit vector: training sketches are read better than new ones.
-
-    Raises:
-        CompsketchError: The parts do not add up to 1.
-    """
-
-    sketch: float = 0.55
-    name: float = 0.2
-    both: float = 0.25
-    crop: float = 0.0
-    noise: float = 0.5
-
-    def __post_init__(self) -> None:
-        parts = (self.sketch, self.name, self.both, self.crop)
-        if min(parts) < 0 or abs(sum(parts) - 1) > 1e-6:
-            raise CompsketchError(f"the mixture's parts sketch, name, both, crop are {parts}: they have to add up to 1")
-
-
-@dataclass(frozen=True)
-class MixedVectors:
-    """One of several by chance.
-
-    Attributes:
-        mixture: The chances.
-        sketches: Of training sketches.
-        names: Of classes.
-        crops: Of the photos' objects; None where ``mixture.crop`` is 0.
-    """
-
-    mixture: Mixture
-    sketches: SketchVectors
-    names: NameVectors
-    crops: CropVectors | None = None
-
-    def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
-        """See `Vectors`; with crops alone those that have one, else every object."""
-        if self.crops is not None and self.mixture.crop == 1:
-            return self.crops.paints(classes, crops)
-        return self.names.paints(classes, crops)
-
-    def draw(self, classes: np.ndarray, crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """See `Vectors`."""
-        rows = np.full(len(crops), -1) if self.crops is None else self.crops.rows(crops)
-        vectors = np.stack([self._draw(kind, row, rng) for kind, row in zip(classes, rows, strict=True)])
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-    def _draw(self, kind: int, row: int, rng: np.random.Generator) -> np.ndarray:
-        mixture, name, drawn = self.mixture, self.names.vectors[kind], self.sketches.by_class[kind]
-        choice = rng.random()
-        if self.crops is not None and choice < mixture.crop and row >= 0:
-            return self.crops.vectors[row]
-        if choice < mixture.crop + mixture.name or not len(drawn):
-            return name
-        sketch = self.sketches.vectors[rng.choice(drawn)]
-        sketch = sketch + rng.normal(0, mixture.noise / len(sketch) ** 0.5, sketch.shape) * rng.uniform(0, 2)
-        sketch = sketch / np.linalg.norm(sketch)
-        return sketch + name if choice < mixture.crop + mixture.name + mixture.both else sketch
-
-
-@dataclass(frozen=True)
-class Source:
-    """What one method's queries are painted with.
-
-    Attributes:
-        channels: C of the vectors.
-        vocabulary: The K classes.
-        training: Of queries to learn from.
-        held_out: Of queries to measure with.
-        drawable: (K,) which classes have training sketches: they are asked for more often, by every method alike.
-        measured: (K,) which classes have held-out sketches: they are what is measured, for every method alike.
-    """
-
-    channels: int
-    vocabulary: list[str]
-    training: Vectors
-    held_out: Vectors
-    drawable: np.ndarray
-    measured: np.ndarray
+from encoders.training.objects import crop_features
+from encoders.training.vectors import CropVectors, MixedVectors, NameVectors, SketchVectors, Source
 
 
 def load_objects(path: Path) -> tuple[ObjectEncoder, list[str]]:
@@ -251,28 +63,26 @@ def open_source(
     path: Path,
     data: TrainingSet,
     unseen: TrainingSet,
-    mixture: Mixture,
-    strengths: Sequence[float],
+    config: AskConfig,
     cache: Path,
     seed: int,
 ) -> Source:
     """The source that a stage 1's result makes.
 
     Args:
-        path: The result: ``objects.pt``, or SemIR's ``names.pt``. The crops' features lie beside it.
+        path: The result: ``objects.pt``, or SemIR's ``names.pt``.
         data: What is trained on.
         unseen: Its held-out part, whose sketches ask where it is measured.
-        mixture: What `MixedVectors` does; names alone have no use for it.
-        strengths: Of the variation (`augment.vary`) of the training sketches, one for each version of them.
-        cache: Folder for the vectors of sketches.
+        config: Of the mixture and of how sketches are varied; names alone have no use for either.
+        cache: Folder for what takes long: vectors of sketches, features of crops.
         seed: Of the variation.
 
     Raises:
-        CompsketchError: Stage 1 was trained on other classes.
+        DataError: Stage 1 was trained on other classes.
     """
     stored = torch.load(path, weights_only=True)
     if list(stored["vocabulary"]) != data.vocabulary:
-        raise CompsketchError(f"{path} was trained on other classes than --data has; train stage 1 on this data again")
+        raise DataError(f"{path} was trained on other classes than --data has; train stage 1 on this data again")
     kinds, others = (np.array([data.number[word] for word in part.sketches.words], int) for part in (data, unseen))
     count = len(data.vocabulary)
     drawable, measured = (np.isin(np.arange(count), part) for part in (kinds, others))
@@ -281,27 +91,24 @@ def open_source(
         return Source(names.vectors.shape[1], data.vocabulary, names, names, drawable, measured)
     model, _ = load_objects(path)
     names = NameVectors(model.class_vectors().detach().numpy())
-    varied = _varied_sketches(model, data, strengths, cache / "sketches.npz", seed)
-    sketches = SketchVectors.build(varied, np.tile(kinds, len(strengths)), count)
-    crops = crop_vectors(model, data, path.parent / "crops.npz") if mixture.crop else None
+    varied = _varied_sketches(model, data, config.strengths, cache, seed)
+    sketches = SketchVectors.build(varied, np.tile(kinds, len(config.strengths)), count)
+    crops = crop_vectors(model, data, cache) if config.mixture.crop else None
     held_out = SketchVectors.build(sketch_vectors(model, unseen.sketches.drawings, None), others, count)
-    training = MixedVectors(mixture, sketches, names, crops)
+    training = MixedVectors(config.mixture, sketches, names, crops)
     return Source(model.config.dim, data.vocabulary, training, held_out, drawable, measured)
 
 
 def _varied_sketches(
-    model: ObjectEncoder, data: TrainingSet, strengths: Sequence[float], cache: Path, seed: int
+    model: ObjectEncoder, data: TrainingSet, strengths: Sequence[float], folder: Path, seed: int
 ) -> np.ndarray:
     """f_s of every training sketch, varied by each of the strengths in turn: (len(strengths) S, C)."""
-    made_with = np.array([seed, *strengths], np.float64)
-    if cache.exists():
-        stored = np.load(cache)
-        if np.array_equal(stored["made_with"], made_with):
-            return np.asarray(stored["vectors"])
-    rng = np.random.default_rng(seed)
-    vectors = [sketch_vectors(model, data.sketches.drawings, rng, strength) for strength in strengths]
-    np.savez(cache, vectors=np.concatenate(vectors), made_with=made_with)
-    return np.concatenate(vectors)
+    cache = folder / f"sketches-{digest(model, list(strengths), seed, data)}.npy"
+    if not cache.exists():
+        rng = np.random.default_rng(seed)
+        vectors = [sketch_vectors(model, data.sketches.drawings, rng, strength) for strength in strengths]
+        np.save(cache, np.concatenate(vectors))
+    return np.asarray(np.load(cache))
 
 
 @torch.inference_mode()
@@ -322,8 +129,8 @@ def sketch_vectors(
 
 
 @torch.inference_mode()
-def crop_vectors(model: ObjectEncoder, data: TrainingSet, cache: Path) -> CropVectors:
-    """f_i of every crop that stage 1 saw, from the features of its frozen trunk."""
-    crops = stage1.crop_features(data, model, stage1.Config(cache.parent, cache.parent, model.config), cache)
+def crop_vectors(model: ObjectEncoder, data: TrainingSet, folder: Path) -> CropVectors:
+    """f_i of every crop, from the photo trunk's features of them, which the folder keeps."""
+    crops = crop_features(data, model, folder, torch.get_num_threads())
     vectors = model.f_i_pooled(torch.from_numpy(crops.features.astype(np.float32)))  # (N, C)
     return CropVectors.build(vectors.numpy(), crops.numbers)
