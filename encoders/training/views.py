@@ -130,8 +130,8 @@ def make_views(
     stored = np.load(boxes_file)
     ends = np.cumsum(stored["counts"])[:-1]
     features = np.load(features_file, mmap_mode="r")
-    parts = [np.split(stored[name], ends) for name in ("boxes", "classes", "crops")]
-    return Views(features, *parts, stored["photo"])
+    boxes, classes, crops = (np.split(stored[name], ends) for name in ("boxes", "classes", "crops"))
+    return Views(features, boxes, classes, crops, stored["photo"])
 
 
 def _compute(
