@@ -1,1 +1,1 @@
-"""Builders of manifests: the sets' own files, as they are distributed, to the parquet that training and evaluation read."""
+"""Builders of manifests: the sets' own files, as distributed, to the parquet that training and evaluation read."""

@@ -1,17 +1,22 @@
 """Queries without an artist: sketches of single objects laid out in the boxes of a photo (section 4.1, OI-Test-LQ).
 
+OI-Test-LQ and OI-Test-SQ are ``n=11_000`` and ``n=900`` of one seed, the smaller a part of the larger; the queries of
+Stock4.5M are ``n=100`` with ``balanced=True``: 33 of one object, 33 of two, 34 of three.
+
 Also the split that keeps training and evaluation apart: by photo and by sketch, from their names alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
+from encoders.data.manifest import batches
 from encoders.errors import DataError
 from encoders.evaluation.data import Annotations, ClassMap, SketchSet
 from encoders.sketch import Sketch, SketchObject
@@ -30,6 +35,7 @@ class Composition:
         classes: (n,) the boxes' names in the annotations.
         boxes: (n, 4) float64, the true boxes as fractions of the photo.
         sketch_indices: (n,) which sketch of the set fills each box.
+        rows: (n,) which boxes of the annotations they are.
     """
 
     sketch: Sketch
@@ -37,6 +43,7 @@ class Composition:
     classes: tuple[str, ...]
     boxes: np.ndarray
     sketch_indices: tuple[int, ...]
+    rows: tuple[int, ...]
 
 
 def compositions(
@@ -48,6 +55,7 @@ def compositions(
     objects: Sequence[int] = (1, 2, 3),
     photos: Iterable[int] | None = None,
     pick: Literal["largest", "random"] = "largest",
+    balanced: bool = False,
 ) -> list[Composition]:
     """At most one query a photo, in the order of the photos.
 
@@ -64,17 +72,15 @@ def compositions(
         objects: Counts of objects to draw from, evenly among those that the photo has boxes for.
         photos: Only these photos (indices into ``annotations.files``).
         pick: The ``largest`` boxes first, as one draws what a picture is about, or at ``random``.
+        balanced: As many queries of each count of objects, the odd ones of the larger counts; then which photos are
+            asked for depends on ``n`` and on the other photos too.
 
     Raises:
-        DataError: No photo has a box that can be drawn, or ``objects``, ``pick`` or ``photos`` make no sense.
+        DataError: No photo has a box that can be drawn, ``objects``, ``pick`` or ``photos`` make no sense, or there
+            are too few photos to balance.
     """
     counts = sorted(set(objects))
-    if not counts or counts[0] < 1:
-        raise DataError(f"objects is {tuple(objects)}: expected counts of 1 or more")
-    if pick not in ("largest", "random"):
-        raise DataError(f"pick is {pick!r}: expected 'largest' or 'random'")
-    if n is not None and n < 1:
-        raise DataError(f"n is {n}: expected 1 query or more")
+    _check(counts, n, pick)
     chosen = range(len(annotations.files)) if photos is None else sorted(set(photos))
     outside = [photo for photo in chosen if not 0 <= photo < len(annotations.files)]
     if outside:
@@ -86,10 +92,66 @@ def compositions(
             f"none of {len(chosen)} photos has {counts[0]} box(es) over {MIN_AREA:.0%} of it of a class with sketches; "
             f"sketches: {_some(sketches.by_class)}; classes: {_some(set(annotations.classes))}"
         )
-    kept = sorted(drawable, key=lambda photo: _fraction(f"{seed}:query:{annotations.files[photo]}"))[:n]
+    order = sorted(drawable, key=lambda photo: _fraction(f"{seed}:query:{annotations.files[photo]}"))
+    kept = dict.fromkeys(order[:n], counts)
+    if balanced:
+        kept = _balance(order, {photo: len(boxes) for photo, boxes in drawable.items()}, counts, n)
     return [
-        _compose(annotations, sketches, class_map, photo, drawable[photo], counts, seed, pick) for photo in sorted(kept)
+        _compose(annotations, sketches, class_map, photo, drawable[photo], kept[photo], seed, pick)
+        for photo in sorted(kept)
     ]
+
+
+def read_queries(path: str | Path, annotations: Annotations, sketches: SketchSet) -> list[Composition]:
+    """The queries of a manifest, as ``compositions`` has made them, in its order.
+
+    Args:
+        path: A manifest of queries.
+        annotations: The photos that it was made from, others among them or not.
+        sketches: The sketches likewise.
+
+    Raises:
+        DataError: It is no manifest of queries, or asks for a photo, a box or a sketch that is not there.
+    """
+    photos = {file: photo for photo, file in enumerate(annotations.files)}
+    numbers = {key_id: number for number, key_id in enumerate(sketches.key_ids)}
+    found = []
+    for batch in batches(path, "queries"):
+        for row in batch.to_pylist():
+            if row["file"] not in photos:
+                raise DataError(f"{path}: photo {row['file']} is not among the {len(photos)}; name the queries' own")
+            photo, objects = photos[row["file"]], row["objects"]
+            missing = [item["key_id"] for item in objects if item["key_id"] not in numbers]
+            if missing:
+                raise DataError(f"{path}: sketch {missing[0]} is not among the {len(numbers)}; name the queries' own")
+            places = [item["box"] for item in objects]
+            corners = np.array([[item[side] for side in ("x0", "y0", "x1", "y1")] for item in objects])
+            rows = annotations.by_photo[photo]
+            if max(places) >= len(rows) or not np.allclose(annotations.normalised[rows[places]], corners, atol=1e-4):
+                raise DataError(f"{path}: the boxes of {row['file']} are others than were asked for; build it again")
+            words = [item["class"] for item in objects]
+            found.append(
+                _lay_out(annotations, sketches, photo, rows[places], words, [numbers[k["key_id"]] for k in objects])
+            )
+    return found
+
+
+def query_row(query: Composition, annotations: Annotations, sketches: SketchSet) -> dict[str, Any]:
+    """A query as a row of a manifest, the other way of ``read_queries``."""
+    rows = annotations.by_photo[query.photo_index].tolist()
+    objects = [
+        {
+            "class": item.label,
+            "box": rows.index(row),
+            **dict(zip(("x0", "y0", "x1", "y1"), box, strict=True)),
+            "key_id": sketches.key_ids[number],
+        }
+        for item, row, box, number in zip(
+            query.sketch.objects, query.rows, query.boxes.tolist(), query.sketch_indices, strict=True
+        )
+    ]
+    size = {"width": query.sketch.width, "height": query.sketch.height}
+    return {"file": annotations.files[query.photo_index], **size, "objects": objects}
 
 
 def fill_box(drawing: Sequence[np.ndarray], box: Sequence[float] | np.ndarray) -> tuple[np.ndarray, ...]:
@@ -127,6 +189,15 @@ def split_photos(files: Sequence[str], held_out: float = 0.12, seed: int = SPLIT
     return _split([file.replace("\\", "/").rsplit("/", 1)[-1] for file in files], held_out, f"{seed}:photo")
 
 
+def held_out_photos(annotations: Annotations) -> np.ndarray:
+    """Which photos are held out of training, (p,) bool: as their set's own split says, else by ``split_photos``."""
+    held = split_photos(annotations.files)
+    for photo, split in enumerate(annotations.splits):
+        if split:
+            held[photo] = split != "train"
+    return held
+
+
 def split_sketches(key_ids: Sequence[str], held_out: float = 0.1, seed: int = SPLIT_SEED) -> np.ndarray:
     """Which sketches are held out, (n,) bool, from a hash of each key_id. A small class may have none held out."""
     return _split(key_ids, held_out, f"{seed}:sketch")
@@ -141,6 +212,15 @@ def _split(names: Sequence[str], held_out: float, salt: str) -> np.ndarray:
 def _fraction(text: str) -> float:
     """A number in [0, 1) that is the same for the same text on every machine (``hash`` is not)."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+def _check(counts: Sequence[int], n: int | None, pick: str) -> None:
+    if not counts or counts[0] < 1:
+        raise DataError(f"objects is {tuple(counts)}: expected counts of 1 or more")
+    if pick not in ("largest", "random"):
+        raise DataError(f"pick is {pick!r}: expected 'largest' or 'random'")
+    if n is not None and n < 1:
+        raise DataError(f"n is {n}: expected 1 query or more")
 
 
 def _drawable(annotations: Annotations, sketches: SketchSet, class_map: ClassMap, photo: int) -> np.ndarray:
@@ -169,23 +249,57 @@ def _compose(
     count = int(rng.choice([c for c in counts if c <= len(rows)]))
     if pick == "random":
         rows = rng.permutation(rows)
-    objects, indices = [], []
-    for row in rows[:count]:
-        word = class_map.word(annotations.classes[row])
-        if word is None:
-            raise DataError(f"class {annotations.classes[row]!r} is left out of the class map")
-        indices.append(int(rng.choice(sketches.of(word))))
+    rows = rows[:count]
+    words = [str(class_map.word(annotations.classes[row])) for row in rows]
+    indices = [int(rng.choice(sketches.of(word))) for word in words]
+    return _lay_out(annotations, sketches, photo, rows, words, indices)
+
+
+def _lay_out(
+    annotations: Annotations,
+    sketches: SketchSet,
+    photo: int,
+    rows: np.ndarray,
+    words: Sequence[str],
+    indices: Sequence[int],
+) -> Composition:
+    """Sketch ``indices[i]``, a ``words[i]``, in box ``rows[i]`` of a photo."""
+    objects = []
+    for row, word, index in zip(rows, words, indices, strict=True):
         x0, y0, x1, y1 = (float(value) for value in annotations.boxes[row])
-        strokes = fill_box(sketches.drawings[indices[-1]], (x0, y0, x1, y1))
+        strokes = fill_box(sketches.drawings[index], (x0, y0, x1, y1))
         objects.append(SketchObject(strokes, label=word, bbox=(x0, y0, x1, y1)))
     width, height = (int(value) for value in annotations.sizes[photo])
     return Composition(
         Sketch(width, height, tuple(objects)),
         photo,
-        tuple(annotations.classes[row] for row in rows[:count]),
-        annotations.normalised[rows[:count]],
+        tuple(annotations.classes[row] for row in rows),
+        annotations.normalised[rows],
         tuple(indices),
+        tuple(int(row) for row in rows),
     )
+
+
+def _balance(
+    order: Sequence[int], boxes: Mapping[int, int], counts: Sequence[int], n: int | None
+) -> dict[int, Sequence[int]]:
+    """Photo -> the one count of objects that it is asked for; the larger counts choose first, fewer photos have them.
+
+    Raises:
+        DataError: Too few photos have enough boxes.
+    """
+    n = len(counts) * (len(order) // len(counts)) if n is None else n
+    quota = [(n + place) // len(counts) for place in range(len(counts))]  # 100 in three: 33, 33, 34
+    kept: dict[int, Sequence[int]] = {}
+    for count, wanted in sorted(zip(counts, quota, strict=True), reverse=True):
+        able = [photo for photo in order if photo not in kept and boxes[photo] >= count]
+        if len(able) < wanted:
+            raise DataError(
+                f"{len(able)} photos have {count} box(es) that can be drawn and are not asked for yet, {wanted} are "
+                f"needed to balance {n} queries; ask for fewer"
+            )
+        kept.update((photo, (count,)) for photo in able[:wanted])
+    return kept
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:
