@@ -15,7 +15,7 @@ import numpy as np
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import iou
 from encoders.query import query_tensors
-from encoders.training.vectors import Mixture, Source, Vectors
+from encoders.training.vectors import Mixture, Source
 from encoders.training.views import Views
 
 
@@ -61,44 +61,52 @@ class Boxes(Protocol):
     def crops(self) -> Sequence[np.ndarray]: ...
 
 
-def usable(photos: Boxes, source: Source, config: AskConfig) -> np.ndarray:
-    """Indices of the photos with at least one box that can be asked for."""
-    rows = zip(photos.boxes, photos.classes, photos.crops, strict=True)
-    return np.flatnonzero([len(_askable(*row, source.training, config)) > 0 for row in rows])
+@dataclass(frozen=True)
+class Asker:
+    """Makes queries of photos.
 
+    Attributes:
+        source: Of the vectors that objects are painted with.
+        config: How.
+    """
 
-def _askable(
-    boxes: np.ndarray, classes: np.ndarray, crops: np.ndarray, vectors: Vectors, config: AskConfig
-) -> np.ndarray:
-    """Indices of a photo's boxes that are large enough and have a vector."""
-    return np.flatnonzero((_area(boxes) >= config.min_area) & vectors.paints(classes, crops))
+    source: Source
+    config: AskConfig
+
+    def askable(self, boxes: np.ndarray, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
+        """Indices of a photo's boxes that are large enough and have a vector."""
+        return np.flatnonzero((_area(boxes) >= self.config.min_area) & self.source.training.paints(classes, crops))
+
+    def usable(self, photos: Boxes) -> np.ndarray:
+        """Indices of the photos with at least one box that can be asked for."""
+        rows = zip(photos.boxes, photos.classes, photos.crops, strict=True)
+        return np.flatnonzero([len(self.askable(*row)) > 0 for row in rows])
+
+    def ask(
+        self,
+        boxes: Sequence[np.ndarray],
+        classes: Sequence[np.ndarray],
+        crops: Sequence[np.ndarray],
+        rng: np.random.Generator,
+    ) -> Asked:
+        """A query for each of some usable photos, of 1 to 4 of its boxes, large ones more often."""
+        asked, kinds, vectors = [], [], []
+        for its_boxes, its_classes, its_crops in zip(boxes, classes, crops, strict=True):
+            able = self.askable(its_boxes, its_classes, its_crops)
+            favour = np.where(self.source.drawable[its_classes[able]], 1.0, self.config.undrawable)
+            weight = np.sqrt(_area(its_boxes[able])) * favour
+            count = min(int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.25, 0.1])), len(able))
+            chosen = able[rng.choice(len(able), count, replace=False, p=weight / weight.sum())]
+            asked.append(its_boxes[chosen])
+            kinds.append(its_classes[chosen])
+            vectors.append(self.source.training.draw(its_classes[chosen], its_crops[chosen], rng))
+        tensors = query_tensors(vectors, [_jitter(row, self.config.jitter, rng) for row in asked])
+        return Asked(tensors, asked, kinds)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
+    """(n,) parts of the photo."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-
-
-def ask(
-    boxes: Sequence[np.ndarray],
-    classes: Sequence[np.ndarray],
-    crops: Sequence[np.ndarray],
-    source: Source,
-    config: AskConfig,
-    rng: np.random.Generator,
-) -> Asked:
-    """A query for each photo, of 1 to 4 of its boxes, large ones more often; each has one (`usable`)."""
-    asked, kinds, given = [], [], []
-    for its_boxes, its_classes, its_crops in zip(boxes, classes, crops, strict=True):
-        able = _askable(its_boxes, its_classes, its_crops, source.training, config)
-        weight = np.sqrt(_area(its_boxes[able])) * np.where(source.drawable[its_classes[able]], 1.0, config.undrawable)
-        count = min(int(rng.choice([1, 2, 3, 4], p=[0.35, 0.3, 0.25, 0.1])), len(able))
-        chosen = able[rng.choice(len(able), count, replace=False, p=weight / weight.sum())]
-        asked.append(its_boxes[chosen])
-        kinds.append(its_classes[chosen])
-        given.append(its_crops[chosen])
-    vectors = [source.training.draw(*row, rng) for row in zip(kinds, given, strict=True)]
-    tensors = query_tensors(vectors, [_jitter(row, config.jitter, rng) for row in asked])
-    return Asked(tensors, asked, kinds)
 
 
 def _jitter(boxes: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
