@@ -25,7 +25,7 @@ BUNDLES = Path(__file__).with_name("bundles")
 # What `save` writes into config.json beside the caller's configuration, and `load` takes out again.
 RESERVED = ("format", "tensors", "fingerprint")
 # Keys that say something about a bundle, but do not change one number that it computes.
-DESCRIPTIVE = ("description", "metrics", "training")
+DESCRIPTIVE = ("description", "metrics", "training", "calibration")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from threading import Lock
 from typing import Any
@@ -14,12 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from encoders.bundle import Bundle, find
+from encoders.calibration import Calibration, group
 from encoders.errors import CompsketchError
+from encoders.explain import Explanation, explain, shares
+from encoders.indexing import GRID
 from encoders.objects import ObjectConfig, ObjectEncoder
 from encoders.photos import BATCH, ImageLike, PhotoEncoder, SpatialNetworks, pixels
 from encoders.raster import raster
 from encoders.runtimes import Normalise, Runtime
 from encoders.sketch import Sketch, SketchObject
+from encoders.weighing import combined
 from encoders.words import Words
 
 CACHED_OBJECTS = (
@@ -73,13 +77,19 @@ class _Photographed(nn.Module):
 
 
 class LocalEncoder(PhotoEncoder[Networks]):
-    """A bundle's networks on this machine, for sketches and photos; arguments and attributes as `PhotoEncoder` has."""
+    """A bundle's networks on this machine, for sketches and photos; arguments and attributes as `PhotoEncoder` has.
+
+    Attributes:
+        calibration: How scores are read as probabilities, if the bundle says.
+    """
 
     def __init__(self, bundle: Bundle, device: str | None = None, runtime: str = "auto") -> None:
         super().__init__(bundle, Networks, device, runtime)
         self._words = Words(self.vocabulary, self.name, "Or use strokes without words")
         self._remembered: OrderedDict[bytes, np.ndarray] = OrderedDict()
         self._lock = Lock()
+        told = bundle.config.get("calibration")
+        self.calibration = None if told is None else Calibration.from_dict(told)
 
     @classmethod
     def open(cls, spec: str | None = None, device: str | None = None, runtime: str = "auto") -> LocalEncoder:
@@ -180,6 +190,28 @@ class LocalEncoder(PhotoEncoder[Networks]):
             self._remembered.update(vectors)
             while len(self._remembered) > CACHED_OBJECTS:
                 self._remembered.popitem(last=False)
+
+    # --- scores ---
+
+    def explain(self, sketch: Sketch, vectors: np.ndarray, *, words: bool = False) -> list[Explanation]:
+        """What each object of a sketch adds to the scores of photos, cell by cell.
+
+        Args:
+            sketch: The query.
+            vectors: (k, d) of the photos, as `encode_images` gives them.
+            words: As the query was asked.
+        """
+        painted = self.embed_objects(sketch.objects, words=words)
+        sums = [
+            {(0, subset): times for subset, times in share.items()}
+            for share in shares([item.weight for item in sketch.objects])
+        ]
+        parts = combined(partial(self.embed_subsets, [sketch], painted), sums)  # (n + 1, 49 D)
+        return explain(parts, self.projection, vectors, GRID)
+
+    def confidence(self, sketch: Sketch, scores: np.ndarray, *, words: bool = False) -> np.ndarray | None:
+        """Scores of photos as probabilities of relevance, (k,); None where the bundle does not say for such sketches."""
+        return None if self.calibration is None else self.calibration.apply(scores, group(sketch, words=words))
 
     # --- networks ---
 

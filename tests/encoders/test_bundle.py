@@ -86,7 +86,7 @@ def test_big_endian_and_strided_tensors_are_saved_by_value(tmp_path):
     assert loaded.fingerprint == bundle.fingerprint
 
 
-@pytest.mark.parametrize("key", ["description", "metrics", "training"])
+@pytest.mark.parametrize("key", ["description", "metrics", "training", "calibration"])
 def test_descriptions_do_not_change_the_fingerprint(key):
     assert Bundle({**CONFIG, key: "other"}, tensors()).fingerprint == Bundle(CONFIG, tensors()).fingerprint
 

@@ -98,7 +98,7 @@ def test_sampled_orders_come_near_to_all_of_them():
         return np.array([[2 * (1 - 0.5 ** len(subset))] for subset in subsets])
 
     parts = combined(saturating, shares(weights))[:-1, 0]
-    np.testing.assert_allclose(parts, 2 * (1 - 0.5 ** len(weights)) / len(weights), atol=0.12)
+    np.testing.assert_allclose(parts, 2 * (1 - 0.5 ** len(weights)) / len(weights), atol=0.06)
 
 
 def test_an_object_that_changes_nothing_has_no_share_and_equal_ones_share_alike():
