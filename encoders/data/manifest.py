@@ -112,6 +112,17 @@ def read_facts(path: str | os.PathLike[str]) -> Facts:
     return _facts(_open(path), path)
 
 
+def facts_if_manifest(path: str | os.PathLike[str]) -> Facts | None:
+    """What a manifest says about itself; None for parquet of another origin.
+
+    Raises:
+        DataError: A manifest of another version, or no parquet.
+    """
+    file = _open(path)
+    held = file.schema_arrow.metadata or {}
+    return _facts(file, path) if (_PREFIX + "kind").encode() in held else None
+
+
 def write_photos(path: Path, photos: Iterable[Photo], facts: Facts) -> int:
     """Write photos as they come and return how many there were; an old file is replaced by a whole new one only.
 

@@ -2,21 +2,25 @@
 
 The folder is walked one level deep: a subfolder with ``annotations.json`` and ``images/`` holds photos with boxes, one
 with ``labels.json`` and ``images/`` photos with a class each, ``backgrounds/`` holds photos of nothing in particular;
-sketches are ``*.ndjson`` or ``*.ndjson.gz`` files.
+sketches are ``*.ndjson`` or ``*.ndjson.gz`` files. Manifests (``*.parquet`` in the folder or one level down, as
+`encoders.data` builds them) stand beside these or in their place: of photos, whose own split then says what is held
+out, and of sketches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from encoders.data.manifest import Facts, facts_if_manifest
 from encoders.errors import DataError
 from encoders.evaluation import data as files
-from encoders.evaluation.compositions import split_photos, split_sketches
+from encoders.evaluation.compositions import held_out_photos, split_photos, split_sketches
 from encoders.images import read_image
 
 FEW = 5  # photos a class, on average; a set with fewer teaches no class, and its photos count as unlabelled
@@ -53,6 +57,25 @@ class TrainingSet:
         """Each word's place in the vocabulary, by which features, boxes and logits name its class."""
         return {word: i for i, word in enumerate(self.vocabulary)}
 
+    def sample(self, most: int) -> TrainingSet:
+        """At most so many photos with boxes, labelled photos, unlabelled ones and sketches, evenly taken; 0: all."""
+
+        def rows(count: int) -> list[int]:
+            return list(range(count)) if not 0 < most < count else [i * count // most for i in range(most)]
+
+        photos, labelled = rows(len(self.photos)), rows(len(self.labelled))
+        drawn = np.isin(np.arange(len(self.sketches.words)), rows(len(self.sketches.words)))
+        return replace(
+            self,
+            photos=[self.photos[i] for i in photos],
+            boxes=[self.boxes[i] for i in photos],
+            words=[self.words[i] for i in photos],
+            labelled=[self.labelled[i] for i in labelled],
+            labels=[self.labels[i] for i in labelled],
+            unlabelled=[self.unlabelled[i] for i in rows(len(self.unlabelled))],
+            sketches=self.sketches.select(drawn),
+        )
+
 
 def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     """Read a data folder.
@@ -65,25 +88,24 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
         DataError: There are no sketches or no annotated photos under the folder.
     """
     class_map = files.read_class_map()
+    manifests = _manifests(folder)
     photos: list[Path] = []
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
     named: set[str] = set()
-    for path in sorted(folder.glob("*/annotations.json")):
-        annotations = files.read_annotations(path)
-        named.update(class_map.word(name) or name for name in annotations.classes)
-        part = annotations.select(split_photos(annotations.files) == held_out)
+    for images, whole in _annotated(folder, manifests):
+        named.update(_word(class_map, name) for name in whole.classes)
+        part = whole.select(_in_part(whole, held_out))
         for i, file in enumerate(part.files):
             rows = part.by_photo[i]
-            photos.append(path.parent / "images" / file)
+            photos.append(images / file)
             boxes.append(part.normalised[rows].astype(np.float32))
-            words.append([class_map.word(part.classes[row]) or part.classes[row] for row in rows])
+            words.append([_word(class_map, part.classes[row]) for row in rows])
     labelled: list[tuple[Path, str]] = []
     unlabelled: list[Path] = []
-    for path in sorted(folder.glob("*/labels.json")):
-        found = files.read_labels(path)
-        words_of = [class_map.word(name) or name for name in found.classes]
-        pairs = [(path.parent / "images" / file, name) for file, name in zip(found.files, words_of, strict=True)]
+    for images, found in _labelled(folder, manifests):
+        words_of = [_word(class_map, name) for name in found.classes]
+        pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
         kept = [pair for pair, out in zip(pairs, split_photos(found.files), strict=True) if out == held_out]
         if len(pairs) < FEW * len(set(found.classes)):
             unlabelled += [path for path, _ in kept]
@@ -91,11 +113,14 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
             labelled += kept
             named.update(words_of)
     sketch_files = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
+    sketch_files += [path for path, facts in manifests.items() if facts.kind == "sketches"]
     if not sketch_files or not photos:
-        missing = "photos (*/annotations.json beside images/)" if sketch_files else "sketches (*.ndjson, *.ndjson.gz)"
-        raise DataError(
-            f"{folder} has no {missing}; give the folder that holds both, see the README's part on training"
+        missing = (
+            "photos (*/annotations.json beside images/, *.parquet)"
+            if sketch_files
+            else "sketches (*.ndjson, *.ndjson.gz, *.parquet)"
         )
+        raise DataError(f"{folder} has no {missing}; give the folder that holds both, as the README describes it")
     sketches = files.SketchSet.join([files.read_sketches(path) for path in sketch_files])
     # Both parts have the whole set's vocabulary: a class number means the same in either.
     vocabulary = sorted({*sketches.words, *named})
@@ -105,6 +130,57 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     return TrainingSet(
         photos, boxes, words, [path for path, _ in labelled], labels, unlabelled, backgrounds, sketches, vocabulary
     )
+
+
+def _word(class_map: files.ClassMap, name: str) -> str:
+    """What draws a class, or its own name; a plain string, for checkpoints hold nothing else."""
+    return str(class_map.word(name) or name)
+
+
+def _manifests(folder: Path) -> dict[Path, Facts]:
+    """The manifests in the folder and one level down; parquet that is none is somebody else's."""
+    found = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        facts = facts_if_manifest(path)
+        if facts:
+            found[path] = facts
+    return found
+
+
+def _photo_manifests(manifests: dict[Path, Facts]) -> Iterator[tuple[Path, Path]]:
+    """Each manifest of photos with its folder of photos."""
+    for path, facts in manifests.items():
+        if facts.kind == "photos":
+            yield path, path.parent / (facts.images or "images")
+
+
+def _annotated(folder: Path, manifests: dict[Path, Facts]) -> Iterator[tuple[Path, files.Annotations]]:
+    """Photos with boxes, each set with its folder of photos."""
+    for path in sorted(folder.glob("*/annotations.json")):
+        yield path.parent / "images", files.read_annotations(path)
+    for path, images in _photo_manifests(manifests):
+        annotations = files.read_annotations(path)
+        boxed = annotations.select(np.array([rows.size > 0 for rows in annotations.by_photo], bool))
+        if boxed.files:
+            yield images, boxed
+
+
+def _labelled(folder: Path, manifests: dict[Path, Facts]) -> Iterator[tuple[Path, files.Labels]]:
+    """Photos of one object, each set with its folder of photos."""
+    for path in sorted(folder.glob("*/labels.json")):
+        yield path.parent / "images", files.read_labels(path)
+    for path, images in _photo_manifests(manifests):
+        labels = files.read_labels(path)
+        if labels.files:
+            yield images, labels
+
+
+def _in_part(annotations: files.Annotations, held_out: bool) -> np.ndarray:
+    """The photos to train on, or those to validate with; a set's own test photos are for neither."""
+    part = held_out_photos(annotations) == held_out
+    for photo, split in enumerate(annotations.splits):
+        part[photo] &= split != "test"
+    return part
 
 
 def crops(path: Path, boxes: np.ndarray, size: int, margin: float = 0.05) -> np.ndarray:

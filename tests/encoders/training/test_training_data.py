@@ -91,10 +91,10 @@ def test_a_plain_sketch_file_is_read_as_a_gzipped_one(data_folder, tmp_path):
 
 
 def test_what_is_missing_is_named(data_folder, tmp_path):
-    with pytest.raises(DataError, match=r"has no sketches \(\*.ndjson, \*.ndjson.gz\); give the folder that holds"):
+    with pytest.raises(DataError, match=r"no sketches \(\*.ndjson, \*.ndjson.gz, \*.parquet\); give the folder that"):
         read_training_set(tmp_path)
     shutil.copy(data_folder / "sketches.ndjson.gz", tmp_path)
-    with pytest.raises(DataError, match=r"has no photos \(\*/annotations.json beside images/\)"):
+    with pytest.raises(DataError, match=r"has no photos \(\*/annotations.json beside images/, \*.parquet\)"):
         read_training_set(tmp_path)
 
 
