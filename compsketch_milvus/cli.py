@@ -1,4 +1,4 @@
-"""The command line: `compsketch ingest`, `search`, `info`, `delete`, `render`, `evaluate`, `train`, `demo`.
+"""The command line: `compsketch ingest`, `search`, `info`, `delete`, `render`, `evaluate`, `train`, `data`, `demo`.
 
 Thin: each command parses, makes one call into the modules beside this one, and prints. Exit status: 0, 1 (it ran, with
 failures), 2 (usage or input), 130 (interrupted). Modules are imported where they are used: `--help` has to be quick.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_data import data
 from compsketch_milvus.cli_evaluate import evaluate
 from compsketch_milvus.cli_train import train
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse, table
@@ -41,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(train, name="train")
+app.add_typer(data, name="data")
 
 # The flags that commands share.
 Uri = Annotated[

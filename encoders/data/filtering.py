@@ -69,8 +69,6 @@ def drawn_sketches(drawings: Iterable[Drawing], class_map: ClassMap | None, repo
         if class_map and word is None:
             report.drop_class(drawing.word, class_map.left_out[drawing.word])
             continue
-        report.sketches += 1
-        report.keep(str(word))
         yield replace(drawing, word=str(word))
 
 

@@ -48,17 +48,12 @@ def read(
     yield from read_folder(folder, [name for name in names if Path(name).stem not in bad], report, progress)
 
 
-def read_photos(source: Path, images: Path | None = None) -> Iterator[Photo]:
-    """The photos beside the sketches, each of one object without a box: its class is its label.
-
-    Args:
-        source: Where the archives were unpacked to.
-        images: The folder of photos, where it is not one of `PHOTOS` below ``source``.
+def read_photos(folder: Path) -> Iterator[Photo]:
+    """The photos of a folder, each of one object without a box: its class is its label.
 
     Raises:
         DataError: There are none.
     """
-    folder = images or photos_folder(source)
     names = files_below(folder, "jpg")
     if not names:
         raise DataError(f"{folder} holds no <class>/*.jpg; name the folder of Sketchy's photos")

@@ -17,7 +17,7 @@ from compsketch_milvus.cli import run
 from encoders.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ingest", "search", "info", "delete", "train", "evaluate", "render", "demo")
+COMMANDS = ("ingest", "search", "info", "delete", "train", "data", "evaluate", "render", "demo")
 LEFT = {
     "width": 320,
     "height": 320,
@@ -88,9 +88,11 @@ def test_every_command_has_help_and_is_in_the_readme(program, command):
 
 
 STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all")]
+SETS = ("openimages", "coco", "voc", "quickdraw", "tuberlin", "sketchy", "sets", "queries")
+GROUPS = [*STAGES, *(("data", name) for name in SETS)]
 
 
-@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS if name != "train"), *STAGES])
+@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS if name not in ("train", "data")), *GROUPS])
 def test_every_command_has_json(program, command):
     program(*command, "--help", database=False)
     assert "--json" in program.out
