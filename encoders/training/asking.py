@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from encoders.evaluation.metrics import average_precision
-from encoders.evaluation.relevance import iou
+from encoders.evaluation.relevance import Gallery, relevances
 from encoders.query import query_tensors
 from encoders.training.vectors import Mixture, Source
 from encoders.training.views import Views
@@ -116,23 +116,6 @@ def _jitter(boxes: np.ndarray, spread: float, rng: np.random.Generator) -> np.nd
     return np.concatenate([low, np.maximum(high, low + 0.02)], axis=1).clip(0, 1)
 
 
-def relevance(
-    asked: list[np.ndarray], asked_classes: list[np.ndarray], boxes: list[np.ndarray], classes: list[np.ndarray]
-) -> np.ndarray:
-    """Eq. 9 of each query with each photo of the batch, (B, B) float32."""
-    every = np.concatenate(boxes)  # (M, 4)
-    kinds = np.concatenate(classes)
-    starts = np.cumsum([0, *(len(row) for row in boxes[:-1])])
-    rows = []
-    for its_boxes, its_classes in zip(asked, asked_classes, strict=True):
-        best = [
-            np.maximum.reduceat(iou(every, box) * (kinds == kind), starts)
-            for box, kind in zip(its_boxes, its_classes, strict=True)
-        ]
-        rows.append(np.mean(best, axis=0))
-    return np.stack(rows).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class Queries:
     """Held-out queries: tensors (Q, C, 31, 31) of unseen sketches and the relevance (Q, N) of each held-out photo."""
@@ -170,8 +153,10 @@ def _largest(views: Views, row: int, most: int, source: Source) -> np.ndarray:
     return order[able[order]][:most]
 
 
-def _relevance_to_views(asked: list[np.ndarray], asked_classes: list[np.ndarray], views: Views) -> np.ndarray:
-    full = [i for i, boxes in enumerate(views.boxes) if len(boxes)]
-    found = np.zeros((len(asked), len(views)), np.float32)
-    found[:, full] = relevance(asked, asked_classes, [views.boxes[i] for i in full], [views.classes[i] for i in full])
-    return found
+def _relevance_to_views(asked: list[np.ndarray], kinds: list[np.ndarray], views: Views) -> np.ndarray:
+    """Eq. 9 of each query with each view, (Q, N) float32."""
+    owners = np.repeat(np.arange(len(views)), [len(boxes) for boxes in views.boxes])
+    names = [str(kind) for kind in np.concatenate(views.classes)]
+    gallery = Gallery.build(np.concatenate(views.boxes), owners, names, len(views))
+    queries = [(boxes, [str(kind) for kind in classes]) for boxes, classes in zip(asked, kinds, strict=True)]
+    return np.stack([found.of(np.arange(len(views))) for found in relevances(queries, gallery)]).astype(np.float32)

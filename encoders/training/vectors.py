@@ -83,7 +83,8 @@ class CropVectors:
 
     Attributes:
         vectors: (N, C) unit vectors of crops.
-        row: (M,) row of each crop by its number, -1 of one that is too small to have a vector.
+        row: (M + 1,) row of each crop by its number, -1 of one that is too small to have a vector and, last, of any
+            with a higher number.
     """
 
     vectors: np.ndarray
@@ -92,14 +93,13 @@ class CropVectors:
     @classmethod
     def build(cls, vectors: np.ndarray, numbers: np.ndarray) -> CropVectors:
         """From the number (N,) of the crop that each vector is of."""
-        row = np.full(int(numbers.max(initial=-1)) + 1, -1)
+        row = np.full(int(numbers.max(initial=-1)) + 2, -1)
         row[numbers] = np.arange(len(numbers))
         return cls(vectors, row)
 
     def rows(self, crops: np.ndarray) -> np.ndarray:
         """Row of each crop, -1 where there is none."""
-        known = crops < len(self.row)
-        return np.where(known, self.row[np.where(known, crops, 0)], -1)
+        return self.row[np.minimum(crops, len(self.row) - 1)]
 
     def paints(self, classes: np.ndarray, crops: np.ndarray) -> np.ndarray:
         """See `Vectors`."""

@@ -156,6 +156,21 @@ def test_views_are_photos_crops_of_them_and_scenes(few, branch, tmp_path):
         assert {few.vocabulary[kind] for kind in classes} <= set(few.labels)
 
 
+def test_each_box_knows_the_crop_it_shows(few, branch, tmp_path):
+    """Crops are counted box by box, then labelled photo by labelled photo; every view of a box shows the same."""
+    views = make_views(few, branch, ViewConfig(crops=2, scenes=5), tmp_path / "views", seed=1, threads=1)
+    counts = [len(boxes) for boxes in few.boxes]
+    listed = [*(word for words in few.words for word in words), *few.labels]
+    for classes, crops, photo in zip(views.classes, views.crops, views.photo, strict=True):
+        assert [few.vocabulary[kind] for kind in classes] == [listed[crop] for crop in crops]
+        first = sum(counts) if photo < 0 else sum(counts[:photo])
+        assert ((crops >= first) & (crops < first + (len(few.labels) if photo < 0 else counts[photo]))).all()
+    for photo, count in enumerate(counts):
+        assert views.crops[3 * photo].tolist() == list(range(sum(counts[:photo]), sum(counts[: photo + 1])))
+        assert all(set(views.crops[3 * photo + copy]) <= set(views.crops[3 * photo]) for copy in (1, 2))
+        assert len(views.crops[3 * photo]) == count
+
+
 def test_features_are_those_of_the_frozen_layers(few, branch, tmp_path):
     views = make_views(few, branch, ViewConfig(0, 0), tmp_path / "views", seed=0, threads=1)
     pixels = [Image.open(path).resize((64, 64), Image.Resampling.BILINEAR) for path in few.photos]
