@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from encoders import backbones
+from encoders.errors import CompsketchError
 
 GRID = 7  # cells a side of the map, in the paper and here
 
@@ -25,23 +26,36 @@ class IndexingConfig:
         image_size: Side in pixels of the stretched photo.
         hidden: Width between the two 1 x 1 convolutions.
         channels: D after them; 0 keeps the trunk's map as it is, as in the paper.
+        trained: How many of the trunk's last layers learn: 0 none; -1 all, as in the paper.
     """
 
     backbone: str = "efficientnet_lite0"
     image_size: int = 320
     hidden: int = 256
     channels: int = 128
+    trained: int = 1
 
 
 class IndexingBranch(nn.Module):
-    """T_I, in the parts that training needs: ``frozen`` is computed once a photo; ``last`` and ``reduce`` learn."""
+    """T_I, in the parts that training needs: ``frozen`` is computed once a photo; ``last`` and ``reduce`` learn.
+
+    Raises:
+        CompsketchError: ``trained`` is not a number of layers that the trunk has.
+    """
 
     def __init__(self, config: IndexingConfig, pretrained: bool = False) -> None:
         super().__init__()
         trunk = backbones.build(config.backbone, pretrained)
         self.config, self.spec = config, trunk.spec
         layers = [*trunk.early, *trunk.late]
-        self.frozen, self.last = nn.Sequential(*layers[:-1]), layers[-1]
+        if not -1 <= config.trained <= len(layers):
+            raise CompsketchError(
+                f"trained is {config.trained}, but {config.backbone} has {len(layers)} layers: give 0 to that, or -1"
+            )
+        cut = 0 if config.trained < 0 else len(layers) - config.trained
+        self.frozen = nn.Sequential(*layers[:cut])
+        # One layer goes by its own name, as in the bundles of the days when it always was one.
+        self.last = layers[-1] if config.trained == 1 else nn.Sequential(*layers[cut:])
         self.pool = nn.AdaptiveAvgPool2d(GRID)
         self.reduce = nn.Sequential() if not config.channels else nn.Sequential(
             nn.BatchNorm2d(trunk.spec.channels, affine=False),  # the linear bottleneck's channels differ in scale
@@ -61,5 +75,5 @@ class IndexingBranch(nn.Module):
         return self.from_frozen(self.frozen(images))
 
     def from_frozen(self, features: Tensor) -> Tensor:
-        """What ``frozen`` gave, (B, E', S/32, S/32), to T_I, (B, D, 7, 7)."""
+        """What ``frozen`` gave, (B, E', s, s), to T_I, (B, D, 7, 7)."""
         return self.reduce(self.pool(self.last(features)))

@@ -78,3 +78,42 @@ def triplet(anchor: Tensor, anchor_class: Tensor, other: Tensor, other_class: Te
     positive = cosine.masked_fill(~same, torch.inf).amin(dim=1)[usable]
     negative = cosine.masked_fill(same, -torch.inf).amax(dim=1)[usable]
     return (margin - positive + negative).clamp_min(0).mean()
+
+
+def contrastive(one: Tensor, other: Tensor, same: Tensor, margin: float = 1.0) -> Tensor:
+    """mSBIR's second stage: pairs of one class drawn together, others pushed apart until the distance is ``margin``.
+
+    Args:
+        one: (B, C) unit vectors, of sketches.
+        other: (B, C) unit vectors, of photos.
+        same: (B,) whether a pair is of one class.
+        margin: Distance at which a pair of two classes is left alone.
+    """
+    squared = (2 - 2 * functional.cosine_similarity(one, other)).clamp_min(1e-12)  # the root's slope at 0 is infinite
+    apart = (margin - squared.sqrt()).clamp_min(0).square()
+    return torch.where(same, squared, apart).mean() / 2
+
+
+def relevance(asked: Tensor, asked_classes: Tensor, boxes: Tensor, classes: Tensor) -> Tensor:
+    """Eq. 9 of every query of a batch with every photo of it, where the batch is.
+
+    Args:
+        asked: (B, A, 4) boxes of the queries' objects, corners in [0, 1].
+        asked_classes: (B, A) their classes, -1 where a query has fewer objects.
+        boxes: (P, M, 4) boxes of the photos.
+        classes: (P, M) their classes, -1 where a photo has fewer.
+
+    Returns:
+        (B, P), the mean over a query's objects of the best IoU with a box of its class.
+    """
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)  # (P, M)
+    total = asked.new_zeros(len(asked), len(boxes))
+    for box, kind in zip(asked.unbind(1), asked_classes.unbind(1), strict=True):  # (B, 4), (B,)
+        low = torch.maximum(box[:, None, None, :2], boxes[..., :2])
+        high = torch.minimum(box[:, None, None, 2:], boxes[..., 2:])
+        common = (high - low).clamp_min(0).prod(-1)  # (B, P, M)
+        own = (box[:, 2:] - box[:, :2]).prod(-1)[:, None, None]
+        iou = common / (own + area - common).clamp_min(1e-9)
+        alike = (kind[:, None, None] == classes) & (kind >= 0)[:, None, None]
+        total += (iou * alike).amax(dim=2)
+    return total / (asked_classes >= 0).sum(dim=1, keepdim=True)

@@ -1,26 +1,29 @@
-"""Stage 2: f_t and the image side's last layers (section 3.3), contrasted on photos with boxes."""
+"""Stage 2: f_t and the image side (section 3.3), contrasted on photos with boxes."""
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from encoders.indexing import IndexingBranch, IndexingConfig
+from encoders.indexing import GRID, IndexingBranch, IndexingConfig
+from encoders.runtimes import Normalise
 from encoders.spatial import SpatialConfig, SpatialEncoder
-from encoders.training import asking
-from encoders.training.asking import AskConfig, Queries, Vectors
-from encoders.training.data import read_training_set
-from encoders.training.loop import Log, autocast, follow, load_state, one_cycle, save_state
-from encoders.training.losses import in_batch, l_ce, l_con, l_sim
-from encoders.training.views import ViewConfig, Views, make_views, mirror_boxes
+from encoders.training.asking import AskConfig, Asker, Queries, held_out_queries
+from encoders.training.batches import Batch, CachedViews, Photos, Pictures, Steps
+from encoders.training.checkpoints import digest, save_result
+from encoders.training.data import TrainingSet, read_training_set
+from encoders.training.loop import Course, Work, adam, autocast, constant, fit, one_cycle
+from encoders.training.losses import in_batch, l_ce, l_con, l_sim, relevance
+from encoders.training.processes import first_alone, gather_all, rank, team
+from encoders.training.sources import open_source
+from encoders.training.views import ViewConfig, Views, make_views
 
 
 @dataclass(frozen=True)
@@ -38,172 +41,210 @@ class Config:
     """Stage 2.
 
     Attributes:
-        data: Folder that `read_training_set` reads.
-        objects: The result of stage 1.
-        out: Folder for the cache, checkpoints, metrics and the result, ``spatial.pt``.
-        indexing: Sizes of the image side.
+        recipe: Whose part this is.
+        indexing: Sizes of the image side, and how much of it learns; the rest is computed once a view.
+        pretrained: Start the trunk from ImageNet weights; without them from chance, where there are none to be had.
         widths: Of f_t.
+        head: Width of g, the fc layer of eq. 6 over the whole of T_I: 4096 in the paper; 0 for a linear classifier of
+            the mean of T_I's cells.
         views: How many views of each photo.
         weights: Of the losses.
         asking: How queries are made of photos.
+        photos: Photos to train on at most; 0 for all.
         epochs: Passes over ``epoch_views`` views.
-        epoch_views: Views an epoch.
-        batch: Photos a step.
+        epoch_views: Views an epoch; 0 for each once.
+        batch: Photos a step, of all processes together.
         temperature: Of the contrast.
-        learning_rate: Of f_t and the reduction.
+        margin: m of eq. 7.
+        learning_rate: Of f_t, the reduction and g.
         trunk_learning_rate: Of the trunk's last layers.
-        weight_decay: AdamW's; 5e-4 in the paper with ADAM.
-        ema: Decay a step of the averaged weights that are kept.
-        threads: CPU threads.
+        weight_decay: 5e-4 in the paper.
+        decoupled: Weight decay as AdamW's; else as ADAM's, which the paper has.
+        one_cycle: The rate rises and falls; else it stays, as in the paper.
+        ema: Decay a step of the averaged weights that are kept; 0 keeps the last.
         seed: Of everything.
     """
 
-    data: Path
-    objects: Path
-    out: Path
+    recipe: str = ""
     indexing: IndexingConfig = field(default_factory=IndexingConfig)
+    pretrained: bool = True
     widths: tuple[int, int] = (256, 512)
+    head: int = 0
     views: ViewConfig = field(default_factory=ViewConfig)
     weights: Weights = field(default_factory=Weights)
     asking: AskConfig = field(default_factory=AskConfig)
+    photos: int = 0
     epochs: int = 10
     epoch_views: int = 4800
     batch: int = 96
     temperature: float = 0.07
+    margin: float = 0.3
     learning_rate: float = 1.5e-3
     trunk_learning_rate: float = 3e-4
     weight_decay: float = 2e-2
+    decoupled: bool = True
+    one_cycle: bool = True
     ema: float = 0.995
-    threads: int = 2
     seed: int = 0
+
+
+class Embedded(NamedTuple):
+    """What the networks make of B photos and the queries of them."""
+
+    query: Tensor  # (B, 49 D), unit length: E_Q'
+    image: Tensor  # (B, 49 D), unit length: E_I
+    logits: Tensor  # (B, K): g(T_I)
 
 
 class Model(nn.Module):
     """Everything that learns here: f_t, the image side, and the classifier g of eq. 6."""
 
-    def __init__(self, config: Config, channels: int, classes: int) -> None:
+    def __init__(self, config: Config, channels: int, classes: int, pretrained: bool = True) -> None:
         super().__init__()
-        self.image = IndexingBranch(config.indexing, pretrained=True)
+        self.image = IndexingBranch(config.indexing, pretrained and config.pretrained)
         self.image.frozen.requires_grad_(False)
+        self.pixels = Normalise(self.image.spec.mean, self.image.spec.std)
         out = self.image.channels
         rectified = not config.indexing.channels and self.image.spec.rectified
         self.f_t = SpatialEncoder(SpatialConfig(channels, config.widths, out, relu=rectified))
-        self.g = nn.Linear(out, classes)
+        self.g: nn.Module = nn.Linear(out, classes)
+        if config.head:  # an fc layer over T_I, as VGG's over its last map
+            fc = nn.Linear(GRID * GRID * out, config.head)
+            self.g = nn.Sequential(nn.Flatten(), fc, nn.ReLU(inplace=True), nn.Linear(config.head, classes))
 
-
-@dataclass(frozen=True)
-class Batch:
-    """B views and a query for each: what a step needs."""
-
-    features: Tensor  # (B, E, h, w)
-    tensors: Tensor  # (B, C, 31, 31)
-    relevance: Tensor  # (B, B)
-    likelihood: Tensor  # (B, K)
-
-
-def _draw(views: Views, rows: np.ndarray, vectors: Vectors, config: AskConfig, rng: np.random.Generator) -> Batch:
-    """The views of ``rows``, half of them mirrored, and what is asked of them."""
-    features, boxes = [], []
-    for row in rows:
-        view, its_boxes = np.asarray(views.features[row]), views.boxes[row]
-        if rng.random() < 0.5:
-            view, its_boxes = view[:, :, ::-1], mirror_boxes(its_boxes)
-        features.append(view)
-        boxes.append(its_boxes)
-    classes = [views.classes[row] for row in rows]
-    asked = asking.ask(boxes, classes, vectors, config, rng)
-    likelihood = np.zeros((len(rows), len(vectors.names)), np.float32)
-    for i, kinds in enumerate(classes):
-        likelihood[i, kinds] = 1
-    return Batch(
-        torch.from_numpy(np.stack(features).astype(np.float32)),
-        torch.from_numpy(asked.tensors),
-        torch.from_numpy(asking.relevance(asked.boxes, asked.classes, boxes, classes)),
-        torch.from_numpy(likelihood),
-    )
+    def forward(self, features: Tensor, tensors: Tensor) -> Embedded:
+        """A `Batch`'s features and query tensors to what the losses compare."""
+        x = self.pixels(features) if features.dtype == torch.uint8 else features.float()
+        maps = self.image.from_frozen(x)  # (B, D, 7, 7)
+        logits = self.g(maps if isinstance(self.g, nn.Sequential) else maps.mean((2, 3)))
+        query = self.f_t(tensors.contiguous(memory_format=torch.channels_last))
+        return Embedded(_embed(query), _embed(maps), logits.float())
 
 
 def _embed(maps: Tensor) -> Tensor:
     return functional.normalize(maps.flatten(1).float(), dim=1)
 
 
-def _step(model: Model, optimiser: torch.optim.Optimizer, batch: Batch, config: Config) -> float:
-    model.train()
-    with autocast():
-        maps = model.image.from_frozen(batch.features)  # (B, D, 7, 7)
-        logits = model.g(maps.mean((2, 3)))
-        query = _embed(model.f_t(batch.tensors.contiguous(memory_format=torch.channels_last)))
-    image = _embed(maps)
-    weights = config.weights
-    loss = weights.in_batch * in_batch(query, image, batch.relevance, config.temperature)
-    loss = loss + weights.sim * l_sim(query, image) + weights.ce * l_ce(logits.float(), batch.likelihood)
-    if weights.con:
-        loss = loss + weights.con * l_con(query, image, image.roll(1, dims=0))
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimiser.step()
-    return float(loss.detach())
+def terms(found: Embedded, batch: Batch, config: Config) -> dict[str, Tensor]:
+    """The loss, term by term and weighted; a further term is an entry here and its weight one in `Weights`.
+
+    Args:
+        found: Of the whole batch.
+        batch: The whole batch, of all processes.
+        config: Its weights, temperature and margin.
+    """
+    weights, (query, image, logits) = config.weights, found
+    losses = {}
+    if weights.in_batch:
+        relevant = relevance(batch.asked, batch.asked_classes, batch.boxes, batch.classes)
+        losses["in_batch"] = weights.in_batch * in_batch(query, image, relevant, config.temperature)
+    if weights.sim:
+        losses["sim"] = weights.sim * l_sim(query, image)
+    if weights.ce:
+        present = torch.zeros_like(logits)  # c(I)
+        present.scatter_reduce_(1, batch.classes.clamp_min(0), (batch.classes >= 0).to(present.dtype), "amax")
+        losses["ce"] = weights.ce * l_ce(logits, present)
+    if weights.con:  # the batch is in random order: the next photo is a random one
+        losses["con"] = weights.con * l_con(query, image, image.roll(1, dims=0), config.margin)
+    return losses
 
 
-def train(config: Config) -> Path:
-    """Run stage 2, going on from the last finished epoch in ``config.out`` if there is one.
+def losses(model: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
+    """The loss' terms of a step, over the batches of all processes."""
+    with autocast(batch.tensors.device):
+        found: Embedded = model(batch.features, batch.tensors)
+    rest = batch._replace(features=batch.asked_classes, tensors=batch.asked_classes)  # too large to send; not needed
+    return terms(gather_all(found), gather_all(rest), config)
+
+
+def train(config: Config, work: Work, first: Path | None = None) -> Path:
+    """Run stage 2, going on from the last checkpoint in ``work.out`` if there is one.
+
+    Args:
+        config: The stage's.
+        work: Where and on what.
+        first: Result of stage 1, whose vectors queries are painted with; ``objects.pt`` in ``work.out`` by default.
 
     Returns:
         Path of ``spatial.pt``: sizes and the averaged weights.
     """
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    config.out.mkdir(parents=True, exist_ok=True)
-    data, unseen = read_training_set(config.data), read_training_set(config.data, held_out=True)
-    objects, vocabulary = asking.load_objects(config.objects)
-    model = Model(config, objects.config.dim, len(vocabulary))
-    views = make_views(data, model.image, config.views, config.out / "views", config.seed, config.threads)
-    test_views = make_views(unseen, model.image, ViewConfig(0, 0), config.out / "views-held-out", 0, config.threads)
-    vectors = asking.make_vectors(objects, data, config.asking, config.out / "sketches.npy", config.seed)
-    check = asking.held_out_queries(objects, unseen, test_views, config.seed)
-    model.f_t.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model).eval()
-    fast = [p for part in (model.f_t, model.image.reduce, model.g) for p in part.parameters()]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": fast, "peak": config.learning_rate},
-            {"params": list(model.image.last.parameters()), "peak": config.trunk_learning_rate},
-        ],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
-    usable = asking.usable(views, config.asking)
-    steps = config.epoch_views // config.batch
-    checkpoint = config.out / "spatial-checkpoint.pt"
-    first = load_state(checkpoint, model=model, average=average, optimiser=optimiser)
-    log = Log(config.out / "spatial.jsonl", config)
-    for epoch in range(first, config.epochs):
-        rng = np.random.default_rng([config.seed, epoch])
-        order = rng.permutation(usable)
-        started, losses = time.monotonic(), []
-        for step in range(steps):
-            one_cycle(optimiser, (epoch * steps + step) / (config.epochs * steps))
-            rows = order[np.arange(step * config.batch, (step + 1) * config.batch) % len(order)]
-            losses.append(_step(model, optimiser, _draw(views, rows, vectors, config.asking, rng), config))
-            follow(average, model, min(config.ema, (epoch * steps + step + 1) / 50))
-            log.progress(epoch, step, steps, float(np.mean(losses[-20:])))
-        save_state(checkpoint, epoch + 1, model=model, average=average, optimiser=optimiser)
-        log.epoch(epoch, loss=float(np.mean(losses)), seconds=time.monotonic() - started,
-                  map=measure(average, test_views, check))  # fmt: skip
-    result = config.out / "spatial.pt"
-    torch.save({"indexing": asdict(config.indexing), "widths": config.widths, "weights": average.state_dict()}, result)
+    torch.set_num_threads(work.threads)
+    with team(work.device) as device:
+        torch.manual_seed(config.seed)
+        work.out.mkdir(parents=True, exist_ok=True)
+        data = read_training_set(work.data).sample(config.photos)
+        unseen = read_training_set(work.data, held_out=True).sample(config.photos)
+        with first_alone():
+            source = open_source(first or work.out / "objects.pt", data, unseen, config.asking, work.out, config.seed)
+        asker, model = Asker(source, config.asking), Model(config, source.channels, len(source.vocabulary))
+        with first_alone():
+            pictures = _pictures(data, model.image, asker, config, work)
+            test_views = held_out_views(unseen, model.image, config, work)
+        check = held_out_queries(source, test_views, config.seed)
+        usable = asker.usable(pictures)
+        average = fit(
+            Course(
+                name="spatial",
+                config=config,
+                model=model,
+                optimiser=_optimiser(model, config),
+                batches=lambda epoch: Steps(pictures, usable, asker, config.batch, config.seed, epoch),
+                losses=lambda net, batch: losses(net, batch, config),
+                measure=lambda average: {"map": measure(average, test_views, check, device)},
+                epochs=config.epochs,
+                steps=max((config.epoch_views or len(usable)) // config.batch, 1),
+                seed=config.seed,
+                ema=config.ema,
+                ramp=50,
+                rate=one_cycle if config.one_cycle else constant,
+            ),
+            work,
+            device,
+        )
+        result = work.out / "spatial.pt"
+        if rank() == 0:
+            made = {"indexing": asdict(config.indexing), "widths": config.widths}
+            save_result(result, config, average.state_dict(), **made)
     return result
 
 
+def _optimiser(model: Model, config: Config) -> torch.optim.Optimizer:
+    fast = [p for part in (model.f_t, model.image.reduce, model.g) for p in part.parameters()]
+    last = list(model.image.last.parameters())
+    groups = [{"params": fast, "peak": config.learning_rate}]
+    if last:
+        groups.append({"params": last, "peak": config.trunk_learning_rate})
+    return adam(groups, config.weight_decay, config.decoupled)
+
+
+def _pictures(data: TrainingSet, branch: IndexingBranch, asker: Asker, config: Config, work: Work) -> Pictures:
+    """Views through the frozen layers, or, where nothing is frozen, photos to decode."""
+    if not len(branch.frozen):
+        return Photos(data, config.views, config.indexing.image_size, asker)
+    name = f"views-{digest(branch.frozen, config.indexing.image_size, config.views, config.seed, data)}"
+    return CachedViews(make_views(data, branch, config.views, work.out / name, config.seed, work.threads))
+
+
+def held_out_views(unseen: TrainingSet, branch: IndexingBranch, config: Config, work: Work) -> Views:
+    """The held-out photos as they are, through the frozen layers."""
+    name = f"views-held-out-{digest(branch.frozen, config.indexing.image_size, unseen)}"
+    return make_views(unseen, branch, ViewConfig(0, 0), work.out / name, 0, work.threads)
+
+
 @torch.inference_mode()
-def embed(network: Callable[[Tensor], Tensor], inputs: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+def embed(
+    network: Callable[[Tensor], Tensor],
+    inputs: np.ndarray,
+    rows: np.ndarray | None = None,
+    device: str | torch.device = "cpu",
+) -> np.ndarray:
     """Flattened output of a network, in evaluation mode, for rows of what it takes: E_I of views, E_Q of query tensors.
 
     Args:
         network: (B, ...) to (B, D, 7, 7).
         inputs: (N, ...), which may lie on disk.
         rows: Which rows; None for all.
+        device: Where the network is.
 
     Returns:
         (N, 49 D) float32.
@@ -211,16 +252,15 @@ def embed(network: Callable[[Tensor], Tensor], inputs: np.ndarray, rows: np.ndar
     chosen = np.arange(len(inputs)) if rows is None else rows
     parts = []
     for start in range(0, len(chosen), 64):
-        batch = torch.from_numpy(np.asarray(inputs[chosen[start : start + 64]], np.float32))
-        with autocast():
-            parts.append(network(batch).flatten(1).float().numpy())
+        batch = torch.from_numpy(np.asarray(inputs[chosen[start : start + 64]], np.float32)).to(device)
+        with autocast(device):
+            parts.append(network(batch).flatten(1).float().cpu().numpy())
     return np.concatenate(parts)
 
 
-def measure(model: Model, views: Views, queries: Queries) -> float:
+def measure(model: Model, views: Views, queries: Queries, device: str | torch.device = "cpu") -> float:
     """mAP at tau .5 of held-out queries among the held-out photos, by the flattened embedding."""
-    model.eval()
-    images = torch.from_numpy(embed(model.image.from_frozen, views.features))
-    asked = torch.from_numpy(embed(model.f_t, queries.tensors))
+    images = torch.from_numpy(embed(model.image.from_frozen, views.features, device=device))
+    asked = torch.from_numpy(embed(model.f_t, queries.tensors, device=device))
     cosine = functional.normalize(asked, dim=1) @ functional.normalize(images, dim=1).T  # (Q, N)
     return queries.mean_average_precision(cosine.numpy())
