@@ -133,7 +133,7 @@ def test_ingest_search_info_delete(program, photos, sketch):
     found = program.json("search", sketch)
     assert set(found) == {"hits", "seconds", "encoder", "collection"}
     assert set(found["seconds"]) == {"encode", "search", "rerank"}
-    assert [set(hit) for hit in found["hits"]] == [{"rank", "id", "source", "score", "distance"}] * 4
+    assert [set(hit) for hit in found["hits"]] == [{"rank", "id", "source", "score", "distance", "confidence"}] * 4
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
     best = found["hits"][0]
     assert best["source"] == str(photos / "left.png")
@@ -227,10 +227,20 @@ def test_evaluate_scores_each_method(program, photos, tmp_path):
     scores = program.json("evaluate", *inputs, database=False)
     assert {"methods", "queries", "gallery", "tau", "seed"} <= set(scores)
     assert list(scores["methods"]) == ["ssbir", "random"]
-    assert set(scores["methods"]["ssbir"]) == {"mAP", "NDCG", "P@20", "by_objects"}
+    assert {"mAP", "NDCG", "P@20", "P@200", "intervals", "by_objects", "by_class"} < set(scores["methods"]["ssbir"])
+    assert {(pair["a"], pair["b"]) for pair in scores["pairs"]} == {("ssbir", "random")}
     assert (scores["gallery"], scores["tau"]) == (4, 0.5)
     assert program("evaluate", *inputs, database=False) == 0
     assert program.out.split()[:4] == ["method", "mAP", "NDCG", "P@20"]
+    assert "ssbir - random" in program.out
+    assert "mAP by class" not in program.out
+    more = ("--taus", ".4, .8", "--by-class", "--per-query", tmp_path / "each.jsonl")
+    extra = ("--extra-gallery", annotations, "--extra-images", photos)
+    assert program("evaluate", *inputs, *more, *extra, database=False) == 0
+    firsts = [line.split()[0] for line in program.out.splitlines() if line]
+    assert [first for first in firsts if first in ("0.3", "0.4", "0.5", "0.8", "cup")] == ["0.4", "0.5", "0.8", "cup"]
+    assert "4 queries, 0 of them without a relevant photo and left out; 8 photos, tau 0.5, seed 0" in program.out
+    assert len((tmp_path / "each.jsonl").read_text().splitlines()) == 4 * 3 * 2
 
 
 def test_demo_writes_a_page_of_ones_own_photos(program, photos, tmp_path):
@@ -361,6 +371,12 @@ def test_evaluate_refuses_what_is_missing(program, tmp_path):
     missing = ("--annotations", tmp_path / "a.json", "--images", tmp_path, "--sketches", tmp_path / "q.ndjson")
     refused(program, r"q\.ndjson|a\.json", "evaluate", *missing, "--methods", "random", database=False)
     refused(program, "'magic'.*random", "evaluate", *missing, "--methods", "magic", database=False)
+    refused(program, "'semir' needs an encoder.*--semir", "evaluate", *missing, "--methods", "semir", database=False)
+    refused(program, "--taus: 'half' is no number", "evaluate", *missing, "--taus", "half", database=False)
+    refused(program, "1 --extra-gallery and 0", "evaluate", *missing, "--extra-gallery", tmp_path, database=False)
+    random = (*missing, "--methods", "random")
+    refused(program, r"scores by query.*\.parquet", "evaluate", *random, "--per-query", "x.csv", database=False)
+    refused(program, "no Milvus answers", "evaluate", *random, "--index-uri", "http://127.0.0.1:9", database=False)
 
 
 def test_train_refuses_a_folder_without_data(program, tmp_path):

@@ -2,7 +2,8 @@
 
 It pins an old grpcio, so it lives in an environment of its own; MILVUS_SERVER names its program, or PATH has it:
 
-    python3 -m venv ~/milvus && ~/milvus/bin/pip install milvus==2.3.5 && export MILVUS_SERVER=~/milvus/bin/milvus-server
+    python3 -m venv ~/milvus && ~/milvus/bin/pip install milvus==2.3.5
+    export MILVUS_SERVER=~/milvus/bin/milvus-server
 """
 
 from __future__ import annotations
