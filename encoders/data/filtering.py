@@ -25,6 +25,7 @@ from encoders.images import FORMATS
 
 MAPS = {name: Path(__file__).with_name(f"{name}.json") for name in ("openimages", "tuberlin", "sketchy")}
 ROUNDING = 0.01  # of the photo, and a pixel: how far a box may reach past it
+EMPTY = 1e-6  # of the photo: a side that is shorter is lost in the manifest's float32
 THREADS = 8
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
 
@@ -129,7 +130,7 @@ def placed(box: Box, where: Callable[[], str], report: Report, size: tuple[int, 
         report.failed.add("box reaches outside its photo", where())
         return None
     x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
-    if not (x0 < x1 and y0 < y1):
+    if min(x1 - x0, y1 - y0) < EMPTY:
         report.failed.add("box is empty", where())
         return None
     return box._replace(x0=x0, y0=y0, x1=x1, y1=y1)
