@@ -2,84 +2,108 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from compsketch_milvus.terminal import command, emit
-from encoders.errors import DataError
 
 __all__ = ["train"]
 
 train = typer.Typer(
-    help="Train an encoder bundle: objects, spatial and projection, or all three. An interrupted stage goes on.",
+    help="Train an encoder bundle: objects, spatial and projection, or all three. An interrupted stage goes on. "
+    "On several GPUs: torchrun --nproc-per-node N -m compsketch_milvus train all --device cuda ...",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-STAGES = ("objects", "spatial", "projection")
-
 Data = Annotated[Path, typer.Option(help="Folder of sketches and annotated photos, as the README describes it")]
 Out = Annotated[Path, typer.Option(help="Folder for checkpoints, logs and results")]
+Recipe = Annotated[str, typer.Option(help="paper: section 3 as printed; default: what does best here; smoke: a trial")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:0, ..., or auto: a GPU where there is one")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads of each process")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that read photos ahead; on a GPU about 8")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
 
+RUNS = Path("runs/default")
+
 
 @train.command()
 @command
-def objects(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
+def objects(
+    data: Data,
+    out: Out = RUNS,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    threads: Threads = 2,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
     """Stage 1: f_s and f_i, one object to 256 numbers (section 3.1 of the paper)."""
-    _run(["objects"], data, out, as_json)
+    _run(["objects"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 
 @train.command()
 @command
-def spatial(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
-    """Stage 2: f_t and the photo side's last layers (section 3.3); needs stage 1's result in --out."""
-    _run(["spatial"], data, out, as_json)
+def spatial(
+    data: Data,
+    out: Out = RUNS,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    threads: Threads = 2,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Stage 2: f_t and the photo side (section 3.3); needs stage 1's result in --out, of the same recipe."""
+    _run(["spatial"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 
 @train.command()
 @command
-def projection(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
+def projection(
+    data: Data,
+    out: Out = RUNS,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    threads: Threads = 2,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
     """Stage 3: PCA and OPQ (section 3.4), then the folder `bundle` in --out; needs both results before it there."""
-    _run(["projection"], data, out, as_json)
+    _run(["projection"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 
 @train.command(name="all")
 @command
-def all_stages(data: Data, out: Out = Path("runs/default"), as_json: Json = False) -> None:
+def all_stages(
+    data: Data,
+    out: Out = RUNS,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    threads: Threads = 2,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
     """All stages, from nothing to the folder `bundle` in --out, which --encoder takes."""
-    _run(STAGES, data, out, as_json)
+    stages = ["objects", "spatial", "projection"]
+    _run(stages, recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 
-def _run(stages: Sequence[str], data: Path, out: Path, as_json: bool) -> None:
+def _run(stages: Sequence[str], recipe: str, as_json: bool, **work: Any) -> None:
     started = time.monotonic()
+    from encoders.training import recipes
+    from encoders.training.loop import Work
+
     with redirect_stdout(sys.stderr):  # the stages print how they fare
-        results = {stage: str(_stage(stage, data, out)) for stage in stages}
-    answer = {"results": results, "seconds": time.monotonic() - started}
-    emit(answer, as_json, lambda: typer.echo("\n".join(f"{stage}: {path}" for stage, path in results.items())))
-
-
-def _stage(stage: str, data: Path, out: Path) -> Path:
-    needed = [_result(out, before) for before in STAGES[: STAGES.index(stage)]]  # refused before torch is loaded
-    from encoders.training import objects, projection, spatial
-
-    if stage == "objects":
-        return objects.train(objects.Config(data, out))
-    stage2 = spatial.Config(data, needed[0], out)
-    if stage == "spatial":
-        return spatial.train(stage2)
-    return projection.train(projection.Config(data, needed[0], needed[1], out / "bundle", stage2))
-
-
-def _result(out: Path, stage: str) -> Path:
-    """What an earlier stage has left, asked for before torch is loaded."""
-    path = out / f"{stage}.pt"
-    if not path.exists():
-        raise DataError(f"{path}: no such result of an earlier stage; run `compsketch train {stage}` with this --out")
-    return path
+        results = recipes.run(recipes.named(recipe), stages, Work(**work))
+    if os.environ.get("RANK", "0") != "0":
+        return  # torchrun's first process answers for all
+    told = {stage: str(path) for stage, path in results.items()}
+    answer = {"results": told, "seconds": time.monotonic() - started}
+    emit(answer, as_json, lambda: typer.echo("\n".join(f"{stage}: {path}" for stage, path in told.items())))

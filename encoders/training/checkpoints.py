@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from hashlib import blake2b
@@ -82,7 +83,7 @@ def load_state(path: Path, config: Any, **parts: Any) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = _read(path)
     check_config(path, state.get("config", {}), config)
     for name, part in parts.items():
         part.load_state_dict(state[name])
@@ -101,11 +102,27 @@ def load_result(path: Path, config: Any) -> dict[str, Any]:
     Raises:
         DataError: There is none, or it is another configuration's.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such result; run the stage `compsketch train {path.stem}` with this --out first")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    find_result(path)
+    state = _read(path)
     check_config(path, state.get("config", {}), config)
-    return dict(state)
+    return state
+
+
+def find_result(path: Path) -> None:
+    """See that a stage has run.
+
+    Raises:
+        DataError: It has not.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such result; run `compsketch train {path.stem}` with this --out first")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path} is damaged, or no file of a stage of training: delete it and run the stage") from error
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:

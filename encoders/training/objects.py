@@ -38,6 +38,7 @@ class Config:
         recipe: Whose part this is.
         objects: Sizes of the encoders.
         phases: (epochs, side of the raster, strength of its variation): most of training at a smaller size costs half.
+        pretrained: Start from ImageNet weights.
         photos: Photos and sketches to train on at most, each; 0 for all.
         batch: Sketches a step, of all processes together.
         photo_batch: Photo features a step, likewise.
@@ -54,6 +55,7 @@ class Config:
     recipe: str = ""
     objects: ObjectConfig = field(default_factory=ObjectConfig)
     phases: tuple[tuple[int, int, float], ...] = ((10, 96, 1.0), (4, 128, 1.0), (4, 128, 0.6))
+    pretrained: bool = True
     photos: int = 0
     batch: int = 64
     photo_batch: int = 320
@@ -102,9 +104,22 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, folder: Path, threads
     cache = folder / f"crops-{digest(model.photo_trunk, size, MIN_AREA, data)}.npz"
     if cache.exists():
         return Crops(**np.load(cache))
-    spec, (jobs, kinds) = model.photo_trunk.spec, crop_list(data)
+    result = compute_crops(data, model, threads, device)
+    fresh = cache.with_suffix(".new.npz")
+    np.savez(fresh, **vars(result))
+    fresh.replace(cache)
+    return result
+
+
+def compute_crops(
+    data: TrainingSet, model: ObjectEncoder, threads: int, device: str = "cpu", runtime: str = "auto"
+) -> Crops:
+    """The photo trunk's features of all crops."""
+    size, spec = model.config.crop_size, model.photo_trunk.spec
+    jobs, kinds = crop_list(data)
     network = nn.Sequential(Normalise(spec.mean, spec.std), Pooled(model.photo_trunk)).eval()
-    run = compile_module(network, np.zeros((1, size, size, 3), np.uint8), threads=threads, device=device)
+    example = np.zeros((1, size, size, 3), np.uint8)
+    run = compile_module(network, example, runtime, threads=threads, device=device)
     features = [np.zeros((0, spec.head_channels), np.float16)]
     numbers: list[int] = []
     started = time.monotonic()
@@ -115,11 +130,7 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, folder: Path, threads
             numbers += (first + keep).tolist()
         if done % 500 == 0:
             print(f"crops of {done}/{len(jobs)} photos, {time.monotonic() - started:.0f} s", flush=True)
-    result = Crops(np.concatenate(features), kinds[numbers], np.array(numbers, np.int64))
-    fresh = cache.with_suffix(".new.npz")
-    np.savez(fresh, **vars(result))
-    fresh.replace(cache)
-    return result
+    return Crops(np.concatenate(features), kinds[numbers], np.array(numbers, np.int64))
 
 
 class Batch(NamedTuple):
@@ -250,7 +261,7 @@ def train(config: Config, work: Work) -> Path:
         work.out.mkdir(parents=True, exist_ok=True)
         data = read_training_set(work.data).sample(config.photos)
         unseen = read_training_set(work.data, held_out=True).sample(config.photos)
-        model = ObjectEncoder(config.objects, len(data.vocabulary), pretrained=True)
+        model = ObjectEncoder(config.objects, len(data.vocabulary), config.pretrained)
         with first_alone():
             seen_crops = crop_features(data, model, work.out, work.threads, str(device))
             unseen_crops = crop_features(unseen, model, work.out, work.threads, str(device))

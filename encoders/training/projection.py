@@ -113,7 +113,12 @@ def _save(
     bundle_config, networks = bundle_networks(first, sizes)
     networks.image.load_state_dict(model.image.state_dict())
     networks.spatial.load_state_dict(model.f_t.state_dict())
-    logs = [first.with_suffix(".jsonl"), work.out / "spatial.jsonl", work.out / "projection.jsonl"]
+    logs = [
+        *sorted(first.parent.glob("msbir-*.jsonl")),
+        first.with_suffix(".jsonl"),
+        work.out / "spatial.jsonl",
+        work.out / "projection.jsonl",
+    ]
     training = {log.stem: epochs(read_log(log)) for log in logs if log.exists()}  # vectors of names have no log
     tensors = {**networks.to_tensors(), **projection.to_tensors()}
     Bundle({**bundle_config, "training": training}, tensors).save(work.out / "bundle")
