@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from encoders.data.manifest import Facts, write_queries
 from encoders.errors import DataError
-from encoders.evaluation.compositions import compositions, fill_box, split_photos, split_sketches
+from encoders.evaluation.compositions import (
+    compositions,
+    fill_box,
+    held_out_photos,
+    query_row,
+    read_queries,
+    split_photos,
+    split_sketches,
+)
 from encoders.evaluation.data import Annotations, ClassMap, SketchSet
 
 CLASS_MAP = ClassMap({"tv": "television", "dog": "dog", "cat": "cat"}, {"person": "no sketches"})
@@ -169,3 +180,89 @@ def test_the_split_is_the_same_for_ever():
     files = [f"{i:012d}.jpg" for i in range(40)]
     assert np.flatnonzero(split_photos(files)).tolist() == [11, 22, 29]
     assert np.flatnonzero(split_sketches([str(i) for i in range(40)])).tolist() == [3, 6, 18]
+
+
+# --- balanced over numbers of objects, and kept in a manifest ---
+
+
+def counts_of(found):
+    return np.bincount([len(query.classes) for query in found])[1:].tolist()
+
+
+def test_balanced_queries_have_as_many_of_each_number_of_objects():
+    whole = annotations(many())
+    assert counts_of(compositions(whole, sketch_set(), CLASS_MAP, n=10, balanced=True)) == [3, 3, 4]  # 100: 33, 33, 34
+    assert counts_of(compositions(whole, sketch_set(), CLASS_MAP, n=11, balanced=True)) == [3, 4, 4]
+    assert counts_of(compositions(whole, sketch_set(), CLASS_MAP, n=9, objects=(3, 2), balanced=True)) == [0, 4, 5]
+    assert counts_of(compositions(whole, sketch_set(), CLASS_MAP, balanced=True)) == [20, 20, 20]
+
+
+def test_balanced_queries_are_the_seeds_whatever_the_order_of_the_photos():
+    photos = many()
+    whole, turned = annotations(photos), annotations(dict(reversed(photos.items())))
+    first = summary(compositions(whole, sketch_set(), CLASS_MAP, n=10, seed=3, balanced=True), whole.files)
+    assert summary(compositions(turned, sketch_set(), CLASS_MAP, n=10, seed=3, balanced=True), turned.files) == first
+    assert summary(compositions(whole, sketch_set(), CLASS_MAP, n=10, seed=4, balanced=True), whole.files) != first
+
+
+def test_too_few_photos_to_balance():
+    with pytest.raises(
+        DataError, match=r"1 photos have 2 box\(es\) that can be drawn.*2 are needed to balance 3 queries"
+    ):
+        compositions(annotations(PHOTOS), sketch_set(), CLASS_MAP, n=3, objects=(1, 2), balanced=True)
+
+
+def stored(path, found, whole, sketches):
+    rows = [query_row(query, whole, sketches) for query in found]
+    write_queries(path, rows, Facts("queries", "queries", "photos sketches", seed=3))
+    return path
+
+
+def test_stored_queries_come_back_as_they_were(tmp_path):
+    whole, sketches = annotations(many()), sketch_set()
+    for options in ({}, {"pick": "random"}, {"n": 10, "balanced": True}):
+        found = compositions(whole, sketches, CLASS_MAP, seed=3, **options)
+        again = read_queries(stored(tmp_path / "q.parquet", found, whole, sketches), whole, sketches)
+        assert len(again) == len(found)
+        for one, other in zip(again, found, strict=True):
+            assert one.sketch == other.sketch
+            np.testing.assert_array_equal(one.boxes, other.boxes)
+            assert (one.photo_index, one.classes, one.rows) == (other.photo_index, other.classes, other.rows)
+            assert one.sketch_indices == other.sketch_indices
+
+
+def test_stored_queries_find_their_photos_and_sketches_among_others(tmp_path):
+    photos, sketches = many(), sketch_set()
+    whole = annotations(photos)
+    found = compositions(whole, sketches, CLASS_MAP, n=5, seed=3)
+    path = stored(tmp_path / "q.parquet", found, whole, sketches)
+    turned = annotations({"more.jpg": [], **dict(reversed(photos.items()))})
+    more = SketchSet.join([SketchSet(("yak",), sketches.drawings[:1], ("yak-1",)), sketches])
+    assert summary(read_queries(path, turned, more), turned.files) == summary(found, whole.files)
+
+
+def test_stored_queries_whose_photos_or_sketches_are_others(tmp_path):
+    photos, sketches = many(), sketch_set()
+    whole = annotations(photos)
+    path = stored(tmp_path / "q.parquet", compositions(whole, sketches, CLASS_MAP, objects=(1,)), whole, sketches)
+    with pytest.raises(DataError, match=r"q\.parquet: photo 0\.jpg is not among the 4; name the queries' own"):
+        read_queries(path, annotations(PHOTOS), sketches)
+    with pytest.raises(DataError, match=r"q\.parquet: sketch 10\d\d is not among the 1; name the queries' own"):
+        read_queries(path, whole, sketches.select(np.arange(15) == 14))
+    moved = annotations({file: [(name, (0, 0, 99, 99)) for name, _ in boxes] for file, boxes in photos.items()})
+    with pytest.raises(DataError, match=r"the boxes of 0\.jpg are others than were asked for; build it again"):
+        read_queries(path, moved, sketches)
+    with pytest.raises(DataError, match=r"the boxes of 0\.jpg are others"):
+        read_queries(path, annotations(dict.fromkeys(photos, ())), sketches)
+
+
+def test_a_sets_own_split_says_what_is_held_out():
+    files = [f"{i:012d}.jpg" for i in range(40)]  # the hash holds out 11, 22 and 29
+    splits = ["train"] * 12 + ["validation", "test"] + [""] * 26
+    found = replace(annotations(dict.fromkeys(files, ())), splits=tuple(splits))
+    assert np.flatnonzero(held_out_photos(found)).tolist() == [12, 13, 22, 29]
+    assert np.flatnonzero(held_out_photos(replace(found, splits=()))).tolist() == [11, 22, 29]
+    kept = found.select(np.arange(40) % 2 == 0)
+    assert np.flatnonzero(held_out_photos(kept)).tolist() == [6, 11]
+    joined = type(found).join([replace(found, splits=()), found])
+    assert np.flatnonzero(held_out_photos(joined)).tolist() == [11, 22, 29, 52, 53, 62, 69]
