@@ -1,0 +1,113 @@
+"""Fig. 1 and 3: sketches beside the photos found, with the boxes that are true of them and R of eq. 9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoders.evaluation.data import read_annotations, read_class_map
+from encoders.evaluation.ranking import rank
+from encoders.evaluation.tables.study import Study
+from encoders.evaluation.tables.table import Cell, Table
+from encoders.sketch import Sketch
+
+TOP = 5
+EACH = 4  # queries of each number of objects
+OBJECTS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A photo that was found.
+
+    Attributes:
+        photo: Where it lies.
+        relevance: R of eq. 9.
+        boxes: (n, 4) in [0, 1], the true boxes of the query's classes.
+        objects: (n,) which object of the sketch each box is of the class of, the first of that class.
+    """
+
+    photo: Path
+    relevance: float
+    boxes: np.ndarray
+    objects: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A sketch and what was found for it, best first."""
+
+    sketch: Sketch
+    answers: tuple[Answer, ...]
+
+
+Truth = dict[Path, tuple[np.ndarray, list[str]]]  # boxes in [0, 1] and class words of each photo
+Draw = Callable[[str, Sequence[Answered], Path], None]
+
+
+def table(study: Study, draw: Draw, top: int = TOP, each: int = EACH) -> Table:
+    """Draw a sheet for each number of objects, of queries that the seed picks, and list R of what they show.
+
+    Args:
+        study: Its held-out queries and photos.
+        draw: Draws a sheet, of a title and the queries it shows, to a file.
+        top: Photos a query.
+        each: Queries a sheet.
+    """
+    benchmark, project = study.unseen, study.encoder.projection.apply
+    found = rank(project(study.queries), project(study.embedded(benchmark.paths)), top)
+    truth = _truth(study)
+    rows: list[tuple[Cell, ...]] = []
+    for count in OBJECTS:
+        numbers = [i for i, query in enumerate(benchmark.queries) if len(query.sketch.objects) == count]
+        chosen = sorted(np.random.default_rng(study.seed).permutation(numbers)[:each].tolist())
+        shown = [_answered(study, number, found[number], truth) for number in chosen]
+        if not shown:
+            continue
+        path = study.work / "sheets" / f"{count}-objects.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(f"{count} object{'s' * (count > 1)}", shown, path)
+        for number, answered in zip(chosen, shown, strict=True):
+            words = ", ".join(item.label or "" for item in answered.sketch.objects)
+            rows.append((path.name, number, words, *(answer.relevance for answer in answered.answers)))
+    notes = (
+        f"The {top} best photos for {each} queries of each number of objects, picked by the seed, asked with strokes.",
+        "R is eq. 9's; the query's own photo has R = 1, and so may others.",
+        "The sheets are left in --work: the photos on them are not ours to publish.",
+    )
+    columns = (
+        "sheet",
+        "query",
+        "objects",
+        *(f"R, rank {place + 1}" for place in range(min(top, len(benchmark.paths)))),
+    )
+    title = "Contact sheets (Fig. 1 and 3)"
+    return Table("sheets", title, columns, tuple(rows), notes, study.provenance("sheets"))
+
+
+def _answered(
+    study: Study, number: int, found: np.ndarray, truth: dict[Path, tuple[np.ndarray, list[str]]]
+) -> Answered:
+    sketch, relevant = study.unseen.queries[number].sketch, study.unseen.relevant[number]
+    place = {item.label or "": index for index, item in reversed(list(enumerate(sketch.objects)))}
+    answers = []
+    for photo, relevance in zip(found.tolist(), relevant.of(found).tolist(), strict=True):
+        boxes, words = truth[study.unseen.paths[photo]]
+        rows = [row for row, word in enumerate(words) if word in place]
+        objects = tuple(place[words[row]] for row in rows)
+        answers.append(Answer(study.unseen.paths[photo], relevance, boxes[rows], objects))
+    return Answered(sketch, tuple(answers))
+
+
+def _truth(study: Study) -> Truth:
+    """Of every annotated photo."""
+    class_map, found = read_class_map(), Truth()
+    for file in sorted(study.data.glob("*/annotations.json")):
+        part = read_annotations(file)
+        for name, rows in zip(part.files, part.by_photo, strict=True):
+            words = [class_map.word(part.classes[row]) or part.classes[row] for row in rows]
+            found[file.parent / "images" / name] = part.normalised[rows], words
+    return found
