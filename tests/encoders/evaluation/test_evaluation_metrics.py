@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
@@ -88,11 +89,58 @@ def test_like_scikit_learn(seed):
         assert ndcg(ranked[:k], gallery, k=k) == pytest.approx(ndcg_score([gains], [scores], k=k, ignore_ties=True))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_like_trec_eval(seed):
+    """Its qrels are whole numbers: R in thousandths. Its AP divides by all relevant photos, here fewer than 200."""
+    rng = np.random.default_rng(seed)
+    gallery = np.round(rng.random((4, 300)) ** 2, 3)  # a quarter to a third are relevant
+    scores = rng.random((4, 300))
+    named = {"map_cut_200", "ndcg_cut_200", "P_20", "P_200"}
+    qrels = {
+        str(q): {str(i): round(1000 * r) if r > 0.5 else 0 for i, r in enumerate(row)} for q, row in enumerate(gallery)
+    }
+    run = {str(q): {str(i): float(s) for i, s in enumerate(row)} for q, row in enumerate(scores)}
+    expected = pytrec_eval.RelevanceEvaluator(qrels, named).evaluate(run)
+    ranked = np.stack([row[top_k(s, 200)] for row, s in zip(gallery, scores, strict=True)])
+    assert ((gallery > 0.5).sum(axis=1) < 200).all()
+    found = {
+        "map_cut_200": average_precision(ranked, gallery),
+        "ndcg_cut_200": ndcg(ranked, gallery),
+        "P_20": precision_at(ranked, k=20),
+        "P_200": precision_at(ranked, k=200),
+    }
+    for name, values in found.items():
+        np.testing.assert_allclose(values, [expected[str(q)][name] for q in range(4)], rtol=1e-5, err_msg=name)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_many_queries_score_as_each_alone(seed, k):
+    rng = np.random.default_rng(seed)
+    gallery = np.round(rng.random((5, 20)), 1)
+    gallery[0] = 0.0  # one without a relevant photo
+    ranked = rng.permuted(gallery, axis=1)[:, :15]
+    pairs = list(zip(ranked, gallery, strict=True))
+    for together, alone in (
+        (average_precision(ranked, gallery, k=k), [average_precision(*pair, k=k) for pair in pairs]),
+        (ndcg(ranked, gallery, k=k), [ndcg(*pair, k=k) for pair in pairs]),
+        (precision_at(ranked, k=k), [precision_at(row, k=k) for row in ranked]),
+    ):
+        np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=30), st.integers(1, 35))
 def test_top_k_is_a_stable_sort_cut_at_k(values, k):
     expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
     assert top_k(np.array(values), k).tolist() == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, 4000), st.integers(1, 3))
+def test_top_k_of_many_scores_with_ties(seed, k, n, digits):
+    scores = np.round(np.random.default_rng(seed).random(n), digits)  # long enough to be cut by groups
+    np.testing.assert_array_equal(top_k(scores, k), np.argsort(-scores, kind="stable")[:k])
 
 
 def test_top_k_of_equal_scores_is_the_gallerys_order():
