@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from compsketch_milvus.demo import DemoResult
     from compsketch_milvus.ingest import IngestSummary
     from compsketch_milvus.search import SearchResult
+    from encoders.explain import Explanation
     from encoders.sketch import Sketch
 
 __all__ = ["app", "main"]
@@ -207,11 +208,16 @@ def search(
     limit: Annotated[int, typer.Option("--limit", "-n", help="Number of hits")] = 20,
     filter: Filter = "",
     threshold: Annotated[float | None, typer.Option(help="Leave out hits with a lower score, -1 to 1")] = None,
+    min_confidence: Annotated[
+        float | None, typer.Option(help="Leave out hits less likely to be relevant, 0 to 1; needs a calibrated bundle")
+    ] = None,
     words: Annotated[bool, typer.Option("--words", help="Also use the objects' labels")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each object adds to a score, and where")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet to this PNG or JPEG")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the photos that hold a sketch's objects in its layout, best first."""
+    from compsketch_milvus import explain as why
     from compsketch_milvus.search import search as find
     from compsketch_milvus.sheet import check_place, contact_sheet, save
     from encoders.sketch import Sketch
@@ -220,28 +226,45 @@ def search(
     if sheet is not None:
         check_place(sheet)
     with _collection(uri, collection, token, encoder, once=True) as photos:
-        result = find(photos, query, limit, filter, words=words, threshold=threshold)
-        answer = _search_json(result) | {"encoder": _identity(photos), "collection": photos.name}
+        if explain:
+            why.check_explains(photos)
+        result = find(photos, query, limit, filter, words=words, threshold=threshold, min_confidence=min_confidence)
+        parts = why.explain(photos, result.hits, query, words=words) if explain else []
+        answer = _search_json(result, parts) | {"encoder": _identity(photos), "collection": photos.name}
     if sheet is not None:
-        save(contact_sheet(query, result.hits, title=sketch.name), sheet)
-    emit(answer, as_json, lambda: _print_search(result))
+        save(contact_sheet(query, result.hits, title=sketch.name, explanations=parts), sheet)
+    emit(answer, as_json, lambda: _print_search(query, result, parts, min_confidence))
 
 
-def _search_json(result: SearchResult) -> dict[str, Any]:
-    hits = [
-        {"rank": rank, "id": hit.id, "source": hit.source, "score": hit.score, "distance": hit.distance}
-        for rank, hit in enumerate(result.hits, 1)
-    ]
-    return {"hits": hits, "seconds": result.seconds}
+def _search_json(result: SearchResult, parts: list[Explanation]) -> dict[str, Any]:
+    names = ("id", "source", "score", "distance", "confidence")
+    hits = [{"rank": rank, **{name: getattr(hit, name) for name in names}} for rank, hit in enumerate(result.hits, 1)]
+    for hit, explanation in zip(hits, parts, strict=False):  # none, unless asked for
+        hit["explanation"] = explanation.to_dict()
+    return {"hits": hits, "best_confidence": result.best, "seconds": result.seconds}
 
 
 def _identity(photos: SketchCollection) -> dict[str, str]:
     return {"name": photos.encoder.name, "fingerprint": photos.encoder.fingerprint}
 
 
-def _print_search(result: SearchResult) -> None:
-    rows = [(rank, f"{hit.score:.3f}", hit.source) for rank, hit in enumerate(result.hits, 1)]
-    table(["#>", "score>", "source"], rows) if rows else typer.echo("no hits")
+def _print_search(query: Sketch, result: SearchResult, parts: list[Explanation], least: float | None) -> None:
+    """A table of hits, with columns for what is known: how likely they are relevant, what each object adds."""
+    columns: dict[str, list[str]] = {
+        "#>": [str(rank) for rank in range(1, len(result.hits) + 1)],
+        "score>": [f"{hit.score:.3f}" for hit in result.hits],
+    }
+    if result.best is not None:
+        columns["likely>"] = [f"{hit.confidence:.0%}" for hit in result.hits]
+    for index, item in enumerate(query.objects if parts else ()):
+        columns[f"{index} {item.label or 'object'}>"] = [f"{one.totals[index]:+.3f}" for one in parts]
+    columns["source"] = [hit.source for hit in result.hits]
+    if result.hits:
+        table(list(columns), list(zip(*columns.values(), strict=True)))
+    elif result.best is not None:
+        typer.echo(f"no good match: the best photo is {result.best:.0%} likely to be relevant, less than {least:.0%}")
+    else:
+        typer.echo("no hits")
     note(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.seconds.items()))
 
 

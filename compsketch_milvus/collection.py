@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from compsketch_milvus.encoder import Encoder, ImageLike
     from compsketch_milvus.ingest import IngestSummary
     from compsketch_milvus.search import Hit
+    from encoders.explain import Explanation
     from encoders.sketch import Sketch
 
 __all__ = ["SketchCollection"]
@@ -328,13 +329,17 @@ class SketchCollection:
 
     # --- searching ---
 
-    def search(
-        self, sketch: Sketch, limit: int = 20, filter: str = "", *, words: bool = False, threshold: float | None = None
-    ) -> list[Hit]:
+    def search(self, sketch: Sketch, limit: int = 20, filter: str = "", **options: Any) -> list[Hit]:
         """The photos that hold a sketch's objects in its layout, best first; see `compsketch_milvus.search.search`."""
         from compsketch_milvus.search import search
 
-        return search(self, sketch, limit, filter, words=words, threshold=threshold).hits
+        return search(self, sketch, limit, filter, **options).hits
+
+    def explain(self, hit: Hit, sketch: Sketch, *, words: bool = False) -> Explanation:
+        """What each object adds to a hit's score, and in which cells; see `compsketch_milvus.explain.explain`."""
+        from compsketch_milvus.explain import explain
+
+        return explain(self, [hit], sketch, words=words)[0]
 
     def search_vector(self, vector: np.ndarray, limit: int = 20, filter: str = "") -> list[Hit]:
         """The photos nearest to a (dim,) vector of unit length that this collection's encoder made."""

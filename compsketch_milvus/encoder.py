@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,10 @@ from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.settings import load_settings
 from encoders.sketch import Sketch
 
-__all__ = ["Encoder", "ImageLike", "connect"]
+if TYPE_CHECKING:
+    from encoders.explain import Explanation
+
+__all__ = ["Calibrated", "Encoder", "Explaining", "ImageLike", "connect"]
 
 # A path, encoded bytes, a Pillow image, or uint8 pixels (height, width, 3).
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
@@ -54,6 +57,27 @@ class Encoder(Protocol):
 
     def embed_images(self, images: Sequence[ImageLike], *, project: bool = False) -> np.ndarray:
         """B photos to (B, F) float32, the flattened features of eq. 4, or (B, d) with `project`."""
+        ...
+
+
+@runtime_checkable
+class Calibrated(Protocol):
+    """An encoder that may know how likely a score means a relevant photo."""
+
+    def confidence(self, sketch: Sketch, scores: np.ndarray, *, words: bool = False) -> np.ndarray | None:
+        """Scores (k,) to probabilities (k,), rising with them; None if it cannot say for such a sketch."""
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """An encoder that can take the scores of photos apart."""
+
+    @property
+    def name(self) -> str: ...
+
+    def explain(self, sketch: Sketch, vectors: np.ndarray, *, words: bool = False) -> list[Explanation]:
+        """What adds to the scores of photos with the vectors (k, d)."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Sketch to vector to Milvus to hits, ranked again on the stored vectors where the index is lossy.
 
 Milvus returns squared L2; a hit's `distance` is its root, the ||E_Q - E_I|| of section 3 of the paper. Vectors have
-unit length, so that the cosine is 1 - distance^2 / 2.
+unit length, so that the cosine is 1 - distance^2 / 2. Where the encoder's bundle is calibrated, `confidence` reads that
+cosine as a probability; `encoders.calibration` says what it means and where it ends.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compsketch_milvus.encoder import Calibrated
 from compsketch_milvus.errors import CollectionError, CompsketchError
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
-    from compsketch_milvus.encoder import ImageLike
+    from compsketch_milvus.encoder import Encoder, ImageLike
 
 __all__ = ["MAX_LIMIT", "Hit", "SearchResult", "search", "search_image", "search_many", "search_vectors"]
 
@@ -40,6 +42,7 @@ class Hit:
         score: cosine of sketch and photo, -1 to 1.
         distance: L2 distance of the two unit vectors, 0 to 2.
         fields: width, height and the dynamic fields.
+        confidence: probability, 0 to 1, that the photo is relevant; None where the encoder is not calibrated for it.
     """
 
     id: str
@@ -47,14 +50,22 @@ class Hit:
     score: float
     distance: float
     fields: dict[str, Any] = field(default_factory=dict)
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Hits, best first, and the seconds that each step took: `encode`, `search`, `rerank`."""
+    """What was found.
+
+    Args:
+        hits: best first.
+        seconds: that each step took: `encode`, `search`, `rerank`.
+        best: confidence of the best photo, also where it is too low to be among the hits.
+    """
 
     hits: list[Hit]
     seconds: dict[str, float]
+    best: float | None = None
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -71,6 +82,7 @@ def search(
     *,
     words: bool = False,
     threshold: float | None = None,
+    min_confidence: float | None = None,
 ) -> SearchResult:
     """Find the photos that hold a sketch's objects in its layout.
 
@@ -81,12 +93,16 @@ def search(
         filter: Milvus' filter expression over width, height, source and dynamic fields, such as 'width > 640'.
         words: also use the objects' labels.
         threshold: leave out hits with a lower score, -1 to 1.
+        min_confidence: leave out hits of lower confidence, 0 to 1; no hits then means that there is no good match.
 
     Raises:
-        CollectionError: sketch, limit, threshold or filter do not fit.
+        CollectionError: sketch, limit, threshold, min_confidence or filter do not fit, or min_confidence is given and
+            the encoder is not calibrated for the sketch.
         ServerError: Milvus failed.
     """
-    return search_many(collection, [sketch], limit, filter, words=words, threshold=threshold)[0]
+    return search_many(
+        collection, [sketch], limit, filter, words=words, threshold=threshold, min_confidence=min_confidence
+    )[0]
 
 
 def search_many(
@@ -97,17 +113,25 @@ def search_many(
     *,
     words: bool = False,
     threshold: float | None = None,
+    min_confidence: float | None = None,
 ) -> list[SearchResult]:
     """`search` for many sketches, encoded and sent in batches; the seconds are each sketch's share."""
     _check(limit, threshold)
     for sketch in sketches:
         if not isinstance(sketch, Sketch):
             raise CollectionError(f"{sketch!r:.80} is no Sketch; make one with Sketch.open(path) or Sketch.from_dict")
+        if min_confidence is not None:
+            _check_confidence(min_confidence, collection.encoder, sketch, words)
     if not sketches:
         return []
     start = time.perf_counter()
     vectors = collection.encoder.encode_sketches(list(sketches), words=words)  # (n, d)
-    return search_vectors(collection, vectors, limit, filter, threshold=threshold, encode=time.perf_counter() - start)
+    took = time.perf_counter() - start
+    results = search_vectors(collection, vectors, limit, filter, threshold=threshold, encode=took)
+    return [
+        _judged(result, _confidence(collection.encoder, sketch, [hit.score for hit in result], words), min_confidence)
+        for sketch, result in zip(sketches, results, strict=True)
+    ]
 
 
 def search_image(
@@ -230,11 +254,34 @@ def _hit(row: dict[str, Any], square: float) -> Hit:
     return Hit(str(row["id"]), row["source"], max(-1.0, 1.0 - square / 2), math.sqrt(square), fields)
 
 
+def _confidence(encoder: Encoder, sketch: Sketch, scores: list[float], words: bool) -> np.ndarray | None:
+    return encoder.confidence(sketch, np.array(scores), words=words) if isinstance(encoder, Calibrated) else None
+
+
+def _judged(result: SearchResult, confidence: np.ndarray | None, least: float | None) -> SearchResult:
+    """Give hits their confidence, and leave out those with too little."""
+    if confidence is None or not len(confidence):
+        return result
+    hits = [replace(hit, confidence=value) for hit, value in zip(result.hits, confidence.tolist(), strict=True)]
+    kept = [hit for hit, value in zip(hits, confidence.tolist(), strict=True) if least is None or value >= least]
+    return SearchResult(kept, result.seconds, hits[0].confidence)
+
+
 def _check(limit: int, threshold: float | None) -> None:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise CollectionError(f"limit {limit!r}: it has to be a whole number from 1 to {MAX_LIMIT}")
     if threshold is not None and not -1 <= threshold <= 1:
         raise CollectionError(f"threshold {threshold!r}: it has to be a cosine, from -1 to 1")
+
+
+def _check_confidence(least: float, encoder: Encoder, sketch: Sketch, words: bool) -> None:
+    if not 0 <= least <= 1:
+        raise CollectionError(f"min_confidence {least!r}: it has to be a probability, from 0 to 1")
+    if _confidence(encoder, sketch, [], words) is None:
+        raise CollectionError(
+            f"min_confidence {least!r}: encoder {encoder.name!r} is not calibrated for such sketches; "
+            "use threshold, a least score, or an encoder that is"
+        )
 
 
 def _checked_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:

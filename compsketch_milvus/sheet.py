@@ -9,7 +9,8 @@ from typing import Protocol
 from PIL import Image, ImageDraw, ImageFont
 
 from encoders.errors import CompsketchError, SketchError
-from encoders.formats.pen import PALETTE
+from encoders.explain import AGAINST, Explanation
+from encoders.formats.pen import PALETTE, Colour
 from encoders.images import read_image
 from encoders.raster import raster
 from encoders.sketch import Sketch
@@ -19,6 +20,7 @@ SCALE = 2  # everything is laid out in CSS-like units and drawn at twice that, s
 MARGIN, GAP = 24, 14
 CELL_WIDTH, CELL_HEIGHT, CAPTION = 200, 150, 40
 SKETCH_SIDE, RASTER = 300, 128
+LINE, LEGEND = 18, 96  # heights: of a line of a caption, of the legend to heat maps
 
 
 class Shown(Protocol):
@@ -32,8 +34,19 @@ class Shown(Protocol):
     def score(self) -> float:
         """Cosine, in [-1, 1]."""
 
+    @property
+    def confidence(self) -> float | None:
+        """Probability that the photo is relevant, if known."""
 
-def contact_sheet(sketch: Sketch, hits: Sequence[Shown], *, title: str = "", columns: int = 4) -> Image.Image:
+
+def contact_sheet(
+    sketch: Sketch,
+    hits: Sequence[Shown],
+    *,
+    title: str = "",
+    columns: int = 4,
+    explanations: Sequence[Explanation] = (),
+) -> Image.Image:
     """Draw the sketch on the left and the hits, best first, in a grid on its right.
 
     A photo that can no longer be read gets a tile that says so: a sheet is drawn from what the collection
@@ -44,22 +57,28 @@ def contact_sheet(sketch: Sketch, hits: Sequence[Shown], *, title: str = "", col
         hits: What to show, best first; an empty list gives a sheet that says "no hits".
         title: A line over the sketch, such as the sketch's file name.
         columns: Photos a row, >= 1.
+        explanations: One a hit: each photo is tinted by what speaks for it, all by one measure. By default none is.
 
     Returns:
         An RGB picture, as high as its rows need.
     """
     columns = max(1, min(columns, len(hits) or 1))
     rows = max(1, -(-len(hits) // columns))
-    canvas_height = _canvas_height(sketch)
+    tall = CELL_HEIGHT + CAPTION + GAP + (LINE if explanations else 0)
+    left_height = 30 + _canvas_height(sketch) + (LEGEND if explanations else 0)
     left = MARGIN + SKETCH_SIDE + 2 * GAP
     width = left + columns * CELL_WIDTH + (columns - 1) * GAP + MARGIN
-    height = 2 * MARGIN + max(30 + canvas_height, rows * (CELL_HEIGHT + CAPTION + GAP) - GAP)
+    height = 2 * MARGIN + max(left_height, rows * tall - GAP)
     sheet = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
-    _draw_query(sheet, sketch, title, canvas_height)
+    _draw_query(sheet, sketch, title, _canvas_height(sketch))
+    loudest = max((one.loudest for one in explanations), default=0.0)
     for index, hit in enumerate(hits):
         row, column = divmod(index, columns)
-        x, y = left + column * (CELL_WIDTH + GAP), MARGIN + row * (CELL_HEIGHT + CAPTION + GAP)
-        _draw_hit(sheet, sketch, index + 1, hit, x, y)
+        x, y = left + column * (CELL_WIDTH + GAP), MARGIN + row * tall
+        explanation = explanations[index] if explanations else None
+        _draw_hit(sheet, sketch, index + 1, hit, (x, y), explanation, loudest)
+    if explanations:
+        _draw_legend(sheet, MARGIN + 30 + _canvas_height(sketch) + GAP)
     if not hits:
         _text(sheet, (left, MARGIN + CELL_HEIGHT // 2), "no hits", 16, FAINT)
     return sheet
@@ -150,8 +169,17 @@ def _draw_query(sheet: Image.Image, sketch: Sketch, title: str, height: int) -> 
     ImageDraw.Draw(sheet).rectangle(edge, outline=RULE, width=SCALE)
 
 
-def _draw_hit(sheet: Image.Image, sketch: Sketch, rank: int, hit: Shown, x: int, y: int) -> None:
-    """One photo with the query's boxes over it, and its rank, score and name below."""
+def _draw_hit(
+    sheet: Image.Image,
+    sketch: Sketch,
+    rank: int,
+    hit: Shown,
+    at: tuple[int, int],
+    explanation: Explanation | None,
+    loudest: float,
+) -> None:
+    """One photo with the query's boxes over it, and its rank, score and name below; tinted where it is explained."""
+    x, y = at
     tile = Image.new("RGB", (CELL_WIDTH * SCALE, CELL_HEIGHT * SCALE), TILE)
     try:
         photo = read_image(Path(hit.source), draft=max(tile.size))
@@ -159,13 +187,46 @@ def _draw_hit(sheet: Image.Image, sketch: Sketch, rank: int, hit: Shown, x: int,
         _text(tile, (CELL_WIDTH / 2, CELL_HEIGHT / 2), "this photo can no longer\nbe read", 13, FAINT, anchor="mm")
     else:
         photo = _contain(photo, *tile.size)
+        photo = photo if explanation is None else explanation.overlay(photo, loudest)
         _overlay(photo, sketch)
         tile.paste(photo, ((tile.width - photo.width) // 2, (tile.height - photo.height) // 2))
     sheet.paste(tile, (x * SCALE, y * SCALE))
     line = y + CELL_HEIGHT + 4
+    score = f"{hit.score:.3f}" if hit.confidence is None else f"{hit.confidence:.0%}   {hit.score:.3f}"
     _text(sheet, (x, line), f"{rank}", 14, INK)
-    _text(sheet, (x + CELL_WIDTH, line + 1), f"{hit.score:.3f}", 13, FAINT, anchor="ra")
-    _text(sheet, (x, line + 18), _elide(Path(hit.source).name or hit.source, 12, CELL_WIDTH), 12, FAINT)
+    _text(sheet, (x + CELL_WIDTH, line + 1), score, 13, FAINT, anchor="ra")
+    _text(sheet, (x, line + LINE), _elide(Path(hit.source).name or hit.source, 12, CELL_WIDTH), 12, FAINT)
+    if explanation is not None:
+        _draw_totals(sheet, explanation, x, line + 2 * LINE)
+
+
+def _draw_totals(sheet: Image.Image, explanation: Explanation, x: int, y: int) -> None:
+    """What each object adds to the score, in its colour, as many as there is room for."""
+    end = x + CELL_WIDTH
+    for index, total in enumerate(explanation.totals.tolist()):
+        text = f"{total:+.2f}"
+        wide = int(_font(13).getlength(text) / SCALE) + 10
+        if x + wide > end:
+            _text(sheet, (x, y), "…", 13, FAINT)
+            return
+        _text(sheet, (x, y), text, 13, PALETTE[index % len(PALETTE)])
+        x += wide
+
+
+def _draw_legend(sheet: Image.Image, top: int) -> None:
+    """What the tints and the numbers mean."""
+    lines = [
+        (PALETTE[0], "in an object's colour: cells that speak for the photo"),
+        (AGAINST, "dark: cells that speak against it"),
+        (None, "+.00: what each object adds to the score;"),
+        (None, "the rest of it comes from the empty canvas"),
+    ]
+    for index, (colour, text) in enumerate(lines):
+        y = top + index * LINE
+        if colour is not None:
+            box = [MARGIN * SCALE, (y + 3) * SCALE, (MARGIN + 12) * SCALE, (y + 15) * SCALE]
+            ImageDraw.Draw(sheet).rectangle(box, fill=colour)
+        _text(sheet, (MARGIN + 20, y), text, 12, FAINT)
 
 
 def _overlay(photo: Image.Image, sketch: Sketch) -> None:
@@ -185,7 +246,7 @@ def _overlay(photo: Image.Image, sketch: Sketch) -> None:
 
 
 def _text(
-    image: Image.Image, at: tuple[float, float], text: str, size: int, colour: str, *, anchor: str = "la"
+    image: Image.Image, at: tuple[float, float], text: str, size: int, colour: str | Colour, *, anchor: str = "la"
 ) -> None:
     """Write text at a place in layout units."""
     position = (at[0] * SCALE, at[1] * SCALE)

@@ -33,7 +33,9 @@ from encoders.weighing import Subset, expansion
 EXACT = 6  # objects with which all orders are taken: 720, and 64 subsets through f_t
 SAMPLED = 16  # orders with more objects, half of them the others reversed, so that early and late places even out
 AGAINST = (12, 14, 18)  # the tint of parts that speak against the photo
+NEAREST = Image.Resampling.NEAREST
 OPACITY = 0.75  # of the cell that speaks loudest: the photo stays visible under it
+PALE = 0.3  # how far a photo's greys are lifted to white, so that tints of either kind show on dark ones, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class Explanation:
         }
 
     def overlay(self, photo: Image.Image, loudest: float | None = None) -> Image.Image:
-        """Tint a photo cell by cell: in an object's colour where it speaks for the photo, dark where against.
+        """A pale grey photo, tinted cell by cell: in an object's colour where it speaks for it, dark where against.
 
         Args:
             photo: Of any size; the cells are stretched to it.
@@ -94,8 +96,8 @@ class Explanation:
         opacity = np.minimum(strength / most, 1) * OPACITY
         tint = Image.fromarray(mixed.round().astype(np.uint8))
         mask = Image.fromarray((255 * opacity).round().astype(np.uint8))
-        nearest = Image.Resampling.NEAREST
-        return Image.composite(tint.resize(photo.size, nearest), photo.convert("RGB"), mask.resize(photo.size, nearest))
+        grey = photo.convert("L").point(lambda value: value + PALE * (255 - value)).convert("RGB")
+        return Image.composite(tint.resize(photo.size, NEAREST), grey, mask.resize(photo.size, NEAREST))
 
 
 def shares(weights: Sequence[float], seed: int = 0) -> list[dict[Subset, float]]:

@@ -19,6 +19,7 @@ from encoders.sketch import Sketch, SketchObject
 class Found:
     source: str
     score: float = 0.5
+    confidence: float | None = None
 
 
 @pytest.fixture
