@@ -113,8 +113,9 @@ def _bca_levels(scores: np.ndarray, means: np.ndarray, level: float) -> np.ndarr
     cubes = (deviations**3).sum(axis=0)
     acceleration = np.divide(cubes, 6 * squares**1.5, out=np.zeros_like(cubes), where=squares > 0)[:, None]  # (m, 1)
     resamples = len(means)
-    middle = scores.mean(axis=0)
-    below = (means < middle).mean(axis=0) + (means == middle).mean(axis=0) / 2
+    apart = means - scores.mean(axis=0)
+    apart[np.abs(apart) <= 1e-12 * np.abs(scores).max(axis=0)] = 0.0  # few queries: many resamples have their mean
+    below = (apart < 0).mean(axis=0) + (apart == 0).mean(axis=0) / 2
     bias = special.ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))[:, None]  # (m, 1)
     z = bias + special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))  # (m, 2)
     levels: np.ndarray = special.ndtr(bias + z / (1 - acceleration * z))
