@@ -34,7 +34,7 @@ SKETCHES = Facts("sketches", "quickdraw", "cat.ndjson", seed=3)
 DOG = Box("dog", 0.25, 0.0, 1.0, 0.5, False, "dog")
 
 numbers = st.floats(0, 1, width=32)
-names = st.text("aé中 /\"", min_size=1, max_size=4)
+names = st.text('aé中 /"', min_size=1, max_size=4)
 boxes = st.builds(
     lambda name, word, xs, ys, group: Box(name, xs[0], ys[0], xs[1], ys[1], group, word),
     names,
