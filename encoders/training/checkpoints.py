@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from hashlib import blake2b
@@ -121,7 +120,9 @@ def find_result(path: Path) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged archive or pickle has a dozen names
         raise DataError(f"{path} is damaged, or no file of a stage of training: delete it and run the stage") from error
 
 

@@ -182,8 +182,8 @@ def fit(course: Course, work: Work, device: torch.device) -> Any:
                 saved = time.monotonic()
         start, sums = 0, {}
         if rank() == 0:
-            save_state(checkpoint, course.config, {"epoch": epoch + 1, "step": 0, "sums": {}}, **parts)
             log.epoch(epoch, **total.means(), seconds=time.monotonic() - started, **course.measure(average))
+            save_state(checkpoint, course.config, {"epoch": epoch + 1, "step": 0, "sums": {}}, **parts)
     return average
 
 

@@ -1,70 +1,141 @@
-"""The learning rate's course, averaged weights, checkpoints and the log."""
+"""The rate's course, averaged weights, and a run that is interrupted anywhere and goes on."""
 
-import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from encoders.training.loop import Log, follow, load_state, one_cycle, read_log, save_state
+from encoders.errors import CompsketchError, DataError
+from encoders.objects import share_weights
+from encoders.training import loop
+from encoders.training.log import epochs, read_log
+from encoders.training.loop import Course, Work, adam, constant, fit, follow, generator, one_cycle
 
-
-def small(seed: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-
-
-def adam(model: nn.Module) -> torch.optim.AdamW:
-    return torch.optim.AdamW([{"params": list(model.parameters()), "peak": 0.1}], lr=0.5)
+CPU = torch.device("cpu")
 
 
-def step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    optimiser.zero_grad()
-    model.train()(torch.randn(8, 3)).square().mean().backward()
-    optimiser.step()
+class Batch(NamedTuple):
+    x: Tensor  # (8, 3)
 
 
-def rate(done: float) -> float:
-    optimiser = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "peak": 2.0}], lr=9.0)
-    one_cycle(optimiser, done)
-    return optimiser.param_groups[0]["lr"]
+class Noise(Dataset[Batch]):
+    """Batches that a seed and their place decide."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        return Batch(torch.from_numpy(generator(7, self.epoch, step).normal(size=(8, 3)).astype("float32")))
+
+
+@dataclass(frozen=True)
+class Config:
+    width: int = 4
+    rate: float = 0.05
+
+
+def network(width: int = 4) -> nn.Sequential:
+    """With all that a state is made of: weights, statistics, a counter, and dropout."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.Linear(width, 2))
+
+
+def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    y = model(batch.x)
+    return {"square": y.square().mean(), "away": 0.1 * (y - 1).abs().mean()}
+
+
+def course(config: Config | None = None, **changes: object) -> Course:
+    config = config or Config()
+    model = network(config.width)
+    optimiser = adam([{"params": list(model.parameters()), "peak": config.rate}], 1e-2, decoupled=True)
+    tiny = Course("tiny", config, model, optimiser, Noise, losses, norm, epochs=3, steps=5, seed=1, ema=0.9)
+    return replace(tiny, **changes)
+
+
+def norm(average: nn.Module) -> dict[str, float]:
+    return {"norm": float(average[0].weight.norm())}
+
+
+def work(out: Path, **changes: object) -> Work:
+    return replace(Work(Path("data"), out, threads=1), **changes)
+
+
+class Killed(BaseException):
+    """What an interrupt is to a run."""
+
+
+@contextmanager
+def killed_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the run die as soon as it has written so many checkpoints."""
+    save, left = loop.save_state, [saves]
+
+    def save_and_die(*args, **parts):
+        save(*args, **parts)
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(loop, "save_state", save_and_die)
+        yield
+    assert left == [0]
 
 
 @pytest.mark.parametrize(
     ("done", "expected"),
     [
-        (0.0, 2.0 * 0.02),  # not nothing: a step without a rate would be lost
-        (0.075, 1.0),
-        (0.15, 2.0),
-        (0.575, 1.0),  # half of the way down
-        (0.15 + 0.85 * 0.25, 1 + math.cos(math.pi / 4)),
+        (0.0, 0.02),  # not nothing: a step without a rate would be lost
+        (0.075, 0.5),
+        (0.15, 1.0),
+        (0.575, 0.5),  # half of the way down
+        (0.15 + 0.85 * 0.25, (1 + math.cos(math.pi / 4)) / 2),
         (1.0, 0.0),
     ],
 )
 def test_the_rate_rises_in_a_line_and_falls_along_a_cosine(done, expected):
-    assert rate(done) == pytest.approx(expected)
+    assert one_cycle(done) == pytest.approx(expected)
+    assert constant(done) == 1
 
 
 def test_the_rate_has_one_top():
-    course = [rate(i / 200) for i in range(201)]
-    top = course.index(max(course))
-    assert course[: top + 1] == sorted(course[: top + 1])
-    assert course[top:] == sorted(course[top:], reverse=True)
+    rates = [one_cycle(i / 200) for i in range(201)]
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
 
 
-def test_each_group_has_its_own_peak():
-    groups = [{"params": [nn.Parameter(torch.zeros(1))], "peak": peak} for peak in (1.0, 3.0)]
-    optimiser = torch.optim.SGD(groups, lr=0.0)
-    one_cycle(optimiser, 0.15)
-    assert [group["lr"] for group in optimiser.param_groups] == [1.0, 3.0]
+def test_adam_decays_weights_by_themselves_or_through_the_gradient():
+    """With no gradient of its own, AdamW shrinks a weight by rate x decay; ADAM, normalising, by the whole rate."""
+    for decoupled, expected in ((True, 2 * (1 - 0.1 * 0.01)), (False, 2 - 0.1)):
+        weight = nn.Parameter(torch.tensor([2.0]))
+        optimiser = adam([{"params": [weight], "peak": 0.1}], 0.01, decoupled)
+        weight.grad = torch.zeros(1)
+        optimiser.step()
+        assert weight.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_group_has_its_own_rate(tmp_path):
+    model = network()
+    groups = [{"params": list(part.parameters()), "peak": peak} for part, peak in ((model[0], 1e-3), (model[3], 1e-2))]
+    made = course(model=model, optimiser=adam(groups, 0.0, decoupled=True), rate=lambda done: 0.5)
+    fit(made, work(tmp_path), CPU)
+    assert [group["lr"] for group in made.optimiser.param_groups] == [5e-4, 5e-3]
 
 
 def test_follow_moves_weights_by_a_part_and_copies_counters():
-    average, model = small(0), small(1)
-    step(model, adam(model))
+    average, model = network(), network()
+    model.train()(torch.randn(8, 3)).square().mean().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1
     old = {name: value.clone() for name, value in average.state_dict().items()}
     follow(average, model, decay=0.9)
     for name, new in model.state_dict().items():
@@ -73,80 +144,102 @@ def test_follow_moves_weights_by_a_part_and_copies_counters():
     assert int(average[1].num_batches_tracked) == 1
 
 
-def test_half_a_run_a_checkpoint_and_the_other_half_are_a_run(tmp_path):
-    whole = small(0)
-    optimiser = adam(whole)
-    torch.manual_seed(2)
-    for _ in range(2):
-        step(whole, optimiser)
-    state = torch.get_rng_state()
-    save_state(tmp_path / "run.pt", 2, model=whole, optimiser=optimiser)
-    for _ in range(2):
-        step(whole, optimiser)
-    resumed = small(5)
-    fresh = adam(resumed)
-    assert load_state(tmp_path / "run.pt", model=resumed, optimiser=fresh) == 2
-    torch.set_rng_state(state)
-    for _ in range(2):
-        step(resumed, fresh)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name
-    assert fresh.param_groups[0]["peak"] == 0.1
+def test_follow_moves_what_two_branches_share_once():
+    average, model = (nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]) for _ in range(2))
+    for pair in (average, model):
+        share_weights(pair[0], pair[1])
+    expected = 0.9 * average[0].weight.detach() + 0.1 * model[0].weight.detach()
+    follow(average, model, decay=0.9)
+    assert torch.allclose(average[1].weight, expected)
 
 
-def test_no_checkpoint_means_from_the_start(tmp_path):
-    model = small(0)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert load_state(tmp_path / "none.pt", model=model) == 0
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+def test_a_run_is_the_loop_written_out(tmp_path):
+    """Dropout aside, which has its own seed at every step."""
+    model = nn.Linear(3, 2)
+    by_hand = nn.Linear(3, 2)
+    by_hand.load_state_dict(model.state_dict())
+    optimiser = adam([{"params": list(model.parameters()), "peak": 0.05}], 1e-2, decoupled=True)
+    measure = {"measure": lambda average: {}}
+    average = fit(course(model=model, optimiser=optimiser, ramp=10, **measure), work(tmp_path), CPU)
+    adamw = torch.optim.AdamW(by_hand.parameters(), weight_decay=1e-2)
+    mean = {name: value.clone() for name, value in by_hand.state_dict().items()}
+    for done in range(15):
+        adamw.param_groups[0]["lr"] = 0.05 * one_cycle(done / 15)
+        terms = losses(by_hand, Noise(done // 5)[done % 5])
+        adamw.zero_grad()
+        (terms["square"] + terms["away"]).backward()
+        nn.utils.clip_grad_norm_(by_hand.parameters(), 5.0)
+        adamw.step()
+        decay = min(0.9, (done + 1) / 10)
+        mean = {name: decay * old + (1 - decay) * by_hand.state_dict()[name] for name, old in mean.items()}
+    for name, value in mean.items():
+        assert torch.allclose(average.state_dict()[name], value, atol=1e-6), name
 
 
-def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path):
-    path = tmp_path / "run.pt"
-    save_state(path, 3, model=small(0))
-
-    class Full:
-        def state_dict(self) -> dict:
-            raise OSError("no space left on device")
-
-    with pytest.raises(OSError, match="no space"):
-        save_state(path, 4, model=small(1), broken=Full())
-    restored = small(1)
-    assert load_state(path, model=restored) == 3
-    assert torch.equal(restored[0].weight, small(0)[0].weight)
-    save_state(path, 5, model=small(1))
-    assert [file.name for file in tmp_path.iterdir()] == ["run.pt"]  # nothing half-written is left beside it
+@pytest.fixture
+def whole(tmp_path) -> dict[str, Tensor]:
+    """The averaged weights of a run that nothing interrupts."""
+    (tmp_path / "whole").mkdir()
+    return fit(course(), work(tmp_path / "whole"), CPU).state_dict()
 
 
-@dataclass(frozen=True)
-class Inner:
-    width: int = 3
+@pytest.mark.parametrize("saves", [1, 3, 5, 7])  # within the first epoch, at its end, within the second
+def test_half_a_run_and_the_other_half_are_a_run(tmp_path, monkeypatch, whole, saves):
+    often = work(tmp_path, minutes=0.0)
+    with killed_after(saves, monkeypatch):
+        fit(course(), often, CPU)
+    torch.rand(7)  # another process has another state
+    resumed = fit(course(), often, CPU).state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    lines, uninterrupted = (epochs(read_log(path / "tiny.jsonl")) for path in (tmp_path, tmp_path / "whole"))
+    figures = [[{**line, "seconds": 0} for line in part if "epoch" in line] for part in (lines, uninterrupted)]
+    assert figures[0] == figures[1]  # an epoch's means count the steps before the interruption, too
 
 
-@dataclass(frozen=True)
-class Config:
-    data: Path
-    inner: Inner = field(default_factory=Inner)
+def test_workers_draw_the_same_batches(tmp_path, whole):
+    parallel = fit(course(), work(tmp_path, workers=2), CPU).state_dict()
+    assert all(torch.equal(value, parallel[name]) for name, value in whole.items())
 
 
-def test_the_log_is_a_line_an_epoch_after_the_configuration(tmp_path, capsys):
-    path = tmp_path / "log.jsonl"
-    Log(path, Config(Path("/secret/place/coco"))).epoch(0, loss=1.2345678, map=0.5)
-    again = Log(path, Config(Path("/secret/place/coco")))  # a run that goes on
-    again.epoch(1, loss=1.0)
-    config = {"config": {"data": "coco", "inner": {"width": 3}}}  # no path of this machine
-    lines = [config, {"epoch": 1, "loss": 1.23457, "map": 0.5}, config, {"epoch": 2, "loss": 1.0}]
-    assert read_log(path) == lines
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert [json.loads(line) for line in err.splitlines()] == lines
+def test_the_scaler_of_half_precision_is_restored(tmp_path, monkeypatch):
+    """Its scale doubles after so many good steps; here on the CPU, since no GPU need be at hand."""
+    scalers, gradient_scaler = [], torch.amp.GradScaler
+
+    def scaler(device: str, enabled: bool) -> torch.amp.GradScaler:
+        scalers.append(gradient_scaler("cpu", init_scale=8.0, growth_interval=2))
+        return scalers[-1]
+
+    monkeypatch.setattr(loop.torch.amp, "GradScaler", scaler)
+    with killed_after(4, monkeypatch):
+        fit(course(), work(tmp_path, minutes=0.0), CPU)
+    fit(replace(course(), epochs=1), work(tmp_path), CPU)
+    assert scalers[0].get_scale() == 8 * 2**2
+    assert scalers[1].get_scale() == 8 * 2**2  # the last step is the fifth: no sixth to double at
 
 
-def test_progress_is_told_now_and_then(tmp_path, capsys):
-    log = Log(tmp_path / "log.jsonl", Config(Path("x")))
-    capsys.readouterr()
-    for index in range(45):
-        log.progress(1, index, 45, 0.5)
-    assert capsys.readouterr().err.splitlines() == [
-        f"epoch 2 step {number}/45 loss 0.500" for number in (1, 21, 41, 45)
-    ]
+def test_a_finished_run_is_not_run_again(tmp_path, whole):
+    finished = fit(course(batches=None), work(tmp_path / "whole"), CPU).state_dict()  # nothing to draw from
+    assert all(torch.equal(value, finished[name]) for name, value in whole.items())
+
+
+def test_another_configuration_is_refused_by_name(tmp_path, whole):
+    with pytest.raises(
+        DataError, match=r"tiny-checkpoint\.pt was made by another .*\(width 4, not 5; rate 0\.05, not 1"
+    ):
+        fit(course(Config(5, 1.0)), work(tmp_path / "whole"), CPU)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path):
+    broken = course(losses=lambda model, batch: {"log": (model(batch.x).sum() * 0 - 1).log()})
+    with pytest.raises(CompsketchError, match="tiny: the loss is nan"):
+        fit(broken, work(tmp_path), CPU)
+    assert not (tmp_path / "tiny-checkpoint.pt").exists()
+
+
+def test_the_log_has_every_term(tmp_path, whole):
+    lines = read_log(tmp_path / "whole" / "tiny.jsonl")
+    steps = [line for line in lines if "step" in line]
+    assert [(line["epoch"], line["step"]) for line in steps] == [(e, s) for e in (1, 2, 3) for s in (1, 5)]
+    for line in lines[1:]:
+        assert line["loss"] == pytest.approx(line["square"] + line["away"], abs=3e-5)
+    assert [line["norm"] > 0 for line in lines if "norm" in line] == [True] * 3
