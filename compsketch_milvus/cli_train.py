@@ -18,7 +18,7 @@ __all__ = ["train"]
 
 train = typer.Typer(
     help="Train an encoder bundle: objects, spatial and projection, or all three. An interrupted stage goes on. "
-    "On several GPUs: torchrun --nproc-per-node N -m compsketch_milvus train all --device cuda ...",
+    "On several GPUs: torchrun --standalone --nproc-per-node N --no-python compsketch train all --data ...",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

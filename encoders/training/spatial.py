@@ -178,8 +178,8 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
             source = open_source(first or work.out / "objects.pt", data, unseen, config.asking, work.out, config.seed)
         asker, model = Asker(source, config.asking), Model(config, source.channels, len(source.vocabulary))
         with first_alone():
-            pictures = _pictures(data, model.image, asker, config, work)
-            test_views = held_out_views(unseen, model.image, config, work)
+            pictures = _pictures(data, model.image, asker, config, work, str(device))
+            test_views = held_out_views(unseen, model.image, config, work, str(device))
         check = held_out_queries(source, test_views, config.seed)
         usable = asker.usable(pictures)
         average = fit(
@@ -217,18 +217,22 @@ def _optimiser(model: Model, config: Config) -> torch.optim.Optimizer:
     return adam(groups, config.weight_decay, config.decoupled)
 
 
-def _pictures(data: TrainingSet, branch: IndexingBranch, asker: Asker, config: Config, work: Work) -> Pictures:
+def _pictures(
+    data: TrainingSet, branch: IndexingBranch, asker: Asker, config: Config, work: Work, device: str
+) -> Pictures:
     """Views through the frozen layers, or, where nothing is frozen, photos to decode."""
     if not len(branch.frozen):
         return Photos(data, config.views, config.indexing.image_size, asker)
     name = f"views-{digest(branch.frozen, config.indexing.image_size, config.views, config.seed, data)}"
-    return CachedViews(make_views(data, branch, config.views, work.out / name, config.seed, work.threads))
+    return CachedViews(make_views(data, branch, config.views, work.out / name, config.seed, work.threads, device))
 
 
-def held_out_views(unseen: TrainingSet, branch: IndexingBranch, config: Config, work: Work) -> Views:
+def held_out_views(
+    unseen: TrainingSet, branch: IndexingBranch, config: Config, work: Work, device: str = "cpu"
+) -> Views:
     """The held-out photos as they are, through the frozen layers."""
     name = f"views-held-out-{digest(branch.frozen, config.indexing.image_size, unseen)}"
-    return make_views(unseen, branch, ViewConfig(0, 0), work.out / name, 0, work.threads)
+    return make_views(unseen, branch, ViewConfig(0, 0), work.out / name, 0, work.threads, device)
 
 
 @torch.inference_mode()

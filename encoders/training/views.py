@@ -121,12 +121,18 @@ def _hidden(box: np.ndarray, above: np.ndarray) -> float:
 
 
 def make_views(
-    data: TrainingSet, branch: IndexingBranch, config: ViewConfig, cache: Path, seed: int, threads: int
+    data: TrainingSet,
+    branch: IndexingBranch,
+    config: ViewConfig,
+    cache: Path,
+    seed: int,
+    threads: int,
+    device: str = "cpu",
 ) -> Views:
     """All views of a training set through the frozen layers, from ``cache`` (two files) if they are there."""
     features_file, boxes_file = cache.with_suffix(".npy"), cache.with_suffix(".npz")
     if not boxes_file.exists():
-        _compute(data, branch, config, features_file, boxes_file, seed, threads)
+        _compute(data, branch, config, features_file, boxes_file, seed, threads, device)
     stored = np.load(boxes_file)
     ends = np.cumsum(stored["counts"])[:-1]
     features = np.load(features_file, mmap_mode="r")
@@ -142,13 +148,14 @@ def _compute(
     boxes_file: Path,
     seed: int,
     threads: int,
+    device: str,
 ) -> None:
     from torch import nn
 
     rng = np.random.default_rng(seed)
     side = branch.config.image_size
     network = nn.Sequential(Normalise(branch.spec.mean, branch.spec.std), branch.frozen).eval()
-    run = compile_module(network, np.zeros((1, side, side, 3), np.uint8), threads=threads)
+    run = compile_module(network, np.zeros((1, side, side, 3), np.uint8), threads=threads, device=device)
     scenes = config.scenes if data.labelled and data.backgrounds else 0
     total = len(data.photos) * (1 + config.crops) + scenes
     features = np.lib.format.open_memmap(features_file, "w+", np.float16, (total, *run.output_shape))
