@@ -131,7 +131,7 @@ def test_ingest_search_info_delete(program, photos, sketch):
     assert program.json("ingest", photos)["skipped"] == 4
 
     found = program.json("search", sketch)
-    assert set(found) == {"hits", "seconds", "encoder", "collection"}
+    assert set(found) == {"hits", "best_confidence", "seconds", "encoder", "collection"}
     assert set(found["seconds"]) == {"encode", "search", "rerank"}
     assert [set(hit) for hit in found["hits"]] == [{"rank", "id", "source", "score", "distance", "confidence"}] * 4
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
@@ -392,10 +392,10 @@ def test_train_names_the_stage_that_has_to_run_before(program, tmp_path):
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_missing_package_is_named_but_a_broken_installation_is_not_hidden(program, tmp_path, monkeypatch, ours):
-    def missing(*_):
+    def missing(*_, **work):
         raise ModuleNotFoundError(name="encoders.training" if ours else "faiss")
 
-    monkeypatch.setattr("compsketch_milvus.cli_train._stage", missing)
+    monkeypatch.setattr("compsketch_milvus.cli_train._run", missing)
     if ours:
         with pytest.raises(ModuleNotFoundError):
             run(["train", "all", "--data", str(tmp_path)])

@@ -196,5 +196,5 @@ def test_it_comes_back_from_json():
 
 @pytest.mark.parametrize("damaged", [{}, {"groups": []}, {"groups": {"one": {"slope": 1}}, "tau": 0.5, "photos": 1}, 3])
 def test_what_is_no_calibration_is_refused(damaged):
-    with pytest.raises(BundleError, match="the bundle's calibration cannot be read .*: calibrate it again"):
+    with pytest.raises(BundleError, match=r"the bundle's calibration cannot be read .*: calibrate it again"):
         Calibration.from_dict(damaged)
