@@ -47,11 +47,34 @@ class Layout:
     @property
     def occurs(self) -> NDArray[np.bool_]:
         """(L, cells, cells) bool: whether any pixel of a cell (row, column) carries a label."""
-        shown = np.zeros((len(self.labels), len(self.columns), len(self.rows)), dtype=bool)
-        for q, (left, right) in enumerate(self.columns):
-            for p, (top, bottom) in enumerate(self.rows):
-                shown[self.regions[top:bottom, left:right], q, p] = True
-        return shown.reshape(len(self.labels), -1)[:, self.kinds]
+        return self.shown[:, self.kinds]
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """(L, Q P) bool: whether any pixel of a cell of a kind carries a label."""
+        here = self.regions == np.arange(len(self.labels))[:, None, None]  # (L, R, K)
+        count = np.pad(here.astype(np.int32), ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
+        (top, bottom), (left, right) = self.rows.T, self.columns.T
+        below, above = count[:, bottom], count[:, top]  # (L, P, K + 1)
+        found = (below[:, :, right] - below[:, :, left]) > (above[:, :, right] - above[:, :, left])  # (L, P, Q)
+        return found.swapaxes(1, 2).reshape(len(self.labels), -1)
+
+
+@dataclass(frozen=True)
+class Painting:
+    """A query tensor before it is spread over its cells, few of which differ: (C, 31, 31) as a picture of K colours.
+
+    Attributes:
+        cells: (cells, cells) integers in [0, K).
+        vectors: (K, C) float32, what the cells of each number hold.
+    """
+
+    cells: NDArray[np.intp]
+    vectors: NDArray[np.float32]
+
+    def spread(self) -> NDArray[np.float32]:
+        """The query tensor, (C, cells, cells)."""
+        return np.ascontiguousarray(self.vectors.T).take(self.cells, axis=1)
 
 
 def layout(boxes: ArrayLike, cells: int = CELLS, resolution: tuple[int, int] | None = None) -> Layout:
@@ -88,7 +111,7 @@ def layout(boxes: ArrayLike, cells: int = CELLS, resolution: tuple[int, int] | N
     return Layout(labels.astype(np.float32), index.reshape(sets.shape), rows, columns, kinds)
 
 
-def paint(layout: Layout, vectors: ArrayLike) -> NDArray[np.float32]:
+def paint(layout: Layout, vectors: ArrayLike) -> Painting:
     """Fill a layout with vectors: average them in each region, then take each cell's maximum (eq. 1).
 
     The maximum is over signed values, channel by channel: a cell that is partly empty gets max(0, v), one that is
@@ -99,7 +122,7 @@ def paint(layout: Layout, vectors: ArrayLike) -> NDArray[np.float32]:
         vectors: (n, C) real numbers, row i for box i.
 
     Returns:
-        (C, cells, cells) float32, rows from the top, columns from the left.
+        The query tensor; ``spread()`` has its (C, cells, cells) float32, rows from the top, columns from the left.
 
     Raises:
         CompsketchError: the vectors do not fit the layout or are not finite.
@@ -107,12 +130,12 @@ def paint(layout: Layout, vectors: ArrayLike) -> NDArray[np.float32]:
     given = _checked_vectors(vectors, layout.labels.shape[1])
     # The weights again from the sets, in float64: 1/3 in float32 would cost the last digit of every average.
     member = (layout.labels > 0).astype(np.float64)
-    averages = member @ given / np.maximum(member.sum(axis=1, keepdims=True), 1)  # (L, C)
-    field = averages.astype(np.float32)[layout.regions]  # (R, K, C)
-    pooled = _range_maximum(field, layout.rows)  # (P, K, C)
-    pooled = _range_maximum(pooled.swapaxes(0, 1), layout.columns)  # (Q, P, C)
-    by_channel = np.ascontiguousarray(pooled.reshape(-1, pooled.shape[2]).T)  # (C, Q P)
-    return by_channel.take(layout.kinds, axis=1)  # (C, cells, cells)
+    averages = (member @ given / np.maximum(member.sum(axis=1, keepdims=True), 1)).astype(np.float32)  # (L, C)
+    shown = layout.shown  # (L, Q P)
+    _, first, which = np.unique(np.packbits(shown, axis=0), axis=1, return_index=True, return_inverse=True)
+    # Cells in which the same labels occur hold the same, wherever they lie.
+    colours = np.stack([averages[shown[:, kind]].max(axis=0) for kind in first])  # (K, C)
+    return Painting(which.reshape(-1)[layout.kinds], colours)
 
 
 def query_tensor(
@@ -132,7 +155,7 @@ def query_tensor(
     Raises:
         CompsketchError: shapes that do not fit, values that are not finite, a box outside [0, 1] or without area.
     """
-    return paint(layout(boxes, cells, resolution), vectors)
+    return paint(layout(boxes, cells, resolution), vectors).spread()
 
 
 def query_tensors(
@@ -192,14 +215,6 @@ def _cut(
     stop = np.searchsorted(cuts, window_stop)
     distinct, range_of = np.unique(start * len(cuts) + stop, return_inverse=True)
     return np.stack(np.divmod(distinct, len(cuts)), axis=1), range_of, bits  # (distinct, 2), (cells,), (strips,)
-
-
-def _range_maximum(field: NDArray[np.float32], ranges: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Maximum of field (S, …) over each half-open range of its first axis: (len(ranges), …)."""
-    result = np.empty((len(ranges), *field.shape[1:]), dtype=np.float32)
-    for out, (start, stop) in zip(result, ranges.tolist(), strict=True):
-        np.maximum.reduce(field[start:stop], axis=0, out=out)
-    return result
 
 
 def _checked_boxes(boxes: ArrayLike) -> NDArray[np.float64]:

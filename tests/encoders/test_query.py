@@ -132,9 +132,16 @@ def test_the_layout_tells_what_occurs_and_serves_many_vectors(scene):
     geometry = layout(boxes, cells, resolution)
     values = (geometry.labels > 0) @ vectors / np.maximum((geometry.labels > 0).sum(axis=1, keepdims=True), 1)
     by_label = np.where(geometry.occurs[:, None], values[:, :, None, None], -np.inf).max(axis=0)
-    np.testing.assert_array_equal(paint(geometry, vectors), by_label.astype(np.float32))
-    np.testing.assert_array_equal(paint(geometry, -vectors), naive(-vectors, boxes, cells, resolution))
+    np.testing.assert_array_equal(paint(geometry, vectors).spread(), by_label.astype(np.float32))
+    np.testing.assert_array_equal(paint(geometry, -vectors).spread(), naive(-vectors, boxes, cells, resolution))
     assert set(geometry.labels.sum(axis=1).round(6)) <= {0, 1}
+
+
+def test_a_painting_names_each_kind_of_cell_once():
+    painting = paint(layout([(0.25, 0.25, 0.75, 0.75)], cells=4), [[2.0, -1.0]])
+    assert painting.vectors.tolist() == [[2, -1], [0, 0]] or painting.vectors.tolist() == [[0, 0], [2, -1]]
+    inside = painting.cells == painting.cells[1, 1]
+    assert inside.astype(int).tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
 
 
 def test_batch_of_different_numbers_of_objects():

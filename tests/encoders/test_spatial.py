@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from encoders.query import layout, paint
 from encoders.spatial import SpatialConfig, SpatialEncoder
 
 TINY = SpatialConfig(channels=3, widths=(4, 5), out_channels=6)
@@ -74,3 +75,18 @@ def test_another_shape_is_refused_with_both_shapes(shape):
     with pytest.raises(ValueError, match=r"expected query tensors \(B, 3, 31, 31\), found \(") as caught:
         encoder()(torch.zeros(shape))
     assert str(shape) in str(caught.value)
+
+
+def test_what_is_painted_gives_what_its_query_tensors_give_and_the_same_gradients():
+    rng = np.random.default_rng(2)
+    corners = [np.sort(rng.uniform(0, 1, (count, 2, 2)), axis=1).reshape(count, 4) for count in (1, 2, 4)]
+    paintings = [paint(layout(boxes), rng.normal(size=(len(boxes), 3))) for boxes in corners]
+    starts = np.cumsum([0, *(len(painting.vectors) for painting in paintings[:-1])])
+    cells = torch.from_numpy(np.stack([p.cells + start for p, start in zip(paintings, starts, strict=True)]))
+    vectors = torch.from_numpy(np.concatenate([painting.vectors for painting in paintings]))
+    tensors = torch.from_numpy(np.stack([painting.spread() for painting in paintings]))
+    f_t = encoder()
+    painted, spread = f_t.painted(cells, vectors), f_t(tensors)
+    torch.testing.assert_close(painted, spread, atol=1e-5, rtol=1e-5)
+    gradients = [torch.autograd.grad(maps.square().sum(), f_t[0].weight)[0] for maps in (painted, spread)]
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
