@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
+import scipy.stats
 from PIL import Image, ImageDraw
 
 from encoders.errors import CompsketchError, DataError, ImageError
-from encoders.evaluation.compare import evaluate
+from encoders.evaluation.benchmark import prepare
+from encoders.evaluation.compare import compare, evaluate
 from encoders.evaluation.compositions import split_photos, split_sketches
+from encoders.evaluation.data import read_class_map, read_sketches
 from encoders.evaluation.methods import METHODS
+from encoders.evaluation.quantised import IvfPq
 from encoders.evaluation.ranking import rank
+from encoders.evaluation.relevance import Relevant
 from encoders.evaluation.scores import METRICS
 
 CELLS = [(x, y, x + 2, y + 2) for y in range(3) for x in range(3)]  # of a 4 x 4 grid, as the toy encoder sees it
@@ -100,6 +107,123 @@ def test_layouts_of_all_objects_are_found_exactly(tmp_path, toy_encoder):
     assert result["methods"]["ssbir"]["P@20"] == pytest.approx(1 / 20)
 
 
+def test_every_two_methods_are_compared_query_by_query(data, single_object_encoder, tmp_path):
+    result = evaluate(single_object_encoder, *data, per_query=tmp_path / "each.jsonl")
+    names = [("ssbir", "msbir"), ("ssbir", "random"), ("msbir", "random")]
+    assert [(pair["a"], pair["b"], pair["metric"]) for pair in result["pairs"]] == [
+        (*pair, metric) for pair in names for metric in METRICS
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "each.jsonl").read_text().splitlines()]
+    assert len(rows) == 36 * 3 * 5
+    at_half = [row for row in rows if row["tau"] == 0.5]
+    by_method = {name: [row for row in at_half if row["method"] == name] for name in result["methods"]}
+    for pair in result["pairs"]:
+        column = "AP" if pair["metric"] == "mAP" else pair["metric"]
+        a, b = (np.array([row[column] for row in by_method[pair[one]]]) for one in "ab")
+        assert pair["difference"] == pytest.approx((a - b).mean())
+        assert pair["difference"] == pytest.approx(
+            result["methods"][pair["a"]][pair["metric"]] - result["methods"][pair["b"]][pair["metric"]]
+        )
+        if pair["metric"] == "P@200":  # of 36 photos every method finds all
+            assert (pair["t"], pair["p"], pair["interval"]) == (0.0, 1.0, [0.0, 0.0])
+            continue
+        expected = scipy.stats.ttest_rel(a, b)
+        assert (pair["t"], pair["p"]) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
+        assert pair["effect_size"] == pytest.approx((a - b).mean() / (a - b).std(ddof=1))
+        assert pair["interval"][0] < pair["difference"] < pair["interval"][1]
+
+
+def test_tables_can_be_made_again_from_the_scores_by_query(data, toy_encoder, tmp_path):
+    result = evaluate(toy_encoder, *data, methods=["ssbir", "random"], taus=(0.4,), per_query=tmp_path / "each.parquet")
+    table = pandas.read_parquet(tmp_path / "each.parquet")
+    assert sorted(set(table.tau)) == result["taus"] == [0.4, 0.5]
+    for (method, tau), part in table.groupby(["method", "tau"]):
+        found = result["methods"][method]["by_tau"][f"{tau:g}"]
+        assert found["mAP"] == pytest.approx(part.AP.mean())
+        assert found["P@200"] == pytest.approx(part["P@200"].mean())
+    part = table[(table.method == "ssbir") & (table.tau == 0.5)]
+    for objects, ap in part.groupby("objects").AP.mean().items():
+        assert result["methods"]["ssbir"]["by_objects"][str(objects)]["mAP"] == pytest.approx(ap)
+    assert part.relevant.mean() == pytest.approx(result["relevant_per_query"])
+    assert part.photo.str.endswith(".png").all()
+    assert {word for words in part.classes for word in words} == {"dog"}
+
+
+def test_words_hide_the_strokes_and_semir_is_asked_itself(data, toy_encoder):
+    class Told(type(toy_encoder)):
+        def encode_sketches(self, sketches):
+            assert all(item.label == "dog" for sketch in sketches for item in sketch.objects)
+            return super().encode_sketches(sketches)
+
+    semir, asked = Told(), []
+    encode = toy_encoder.encode_sketches
+
+    def noted(sketches, *, words):
+        asked.append((words, {len(item.strokes) for sketch in sketches for item in sketch.objects}))
+        return encode(sketches, words=words)
+
+    toy_encoder.encode_sketches = noted
+    methods = ["ssbir", "words", "ssbir+words", "semir"]
+    result = evaluate(toy_encoder, *data, methods=methods, semir=semir)
+    assert asked == [(False, {1}), (True, {0}), (True, {1})]
+    assert (toy_encoder.images, semir.images) == (36, 36)
+    maps = [result["methods"][name]["mAP"] for name in methods]
+    assert maps == [maps[0]] * 4  # the toy looks at boxes alone
+    assert result["pairs"][0]["p"] == 1.0
+    assert result["encoders"]["semir"] == {"name": "toy", "fingerprint": toy_encoder.fingerprint}
+
+
+def test_methods_through_an_index_lose_what_ranking_again_brings_back(data, toy_encoder):
+    methods = ["ssbir", "ssbir@pq", "ssbir@pq+rerank"]
+    index = IvfPq(nlist=2, nbits=1)  # two centroids for each of the toy's 16 cells
+    result = evaluate(toy_encoder, *data, methods=methods, index=index)
+    exact, coarse, again = (result["methods"][name]["mAP"] for name in methods)
+    assert coarse < exact == again  # all 36 photos are ranked again
+    assert result["index"] == {"kind": "faiss IVF_PQ", "nlist": 2, "m": 16, "nbits": 1, "nprobe": 2}
+    assert evaluate(toy_encoder, *data, methods=["ssbir"])["index"] is None
+
+
+def test_the_order_of_the_gallery_and_of_the_queries_changes_nothing(data, toy_encoder):
+    """Ties are broken by place in the gallery: the toy's photos that tie are alike, and relevant alike."""
+    benchmark = prepare([data[:2]], read_sketches(data[2]), read_class_map(), above=0.3)
+    before = compare(toy_encoder, benchmark, methods=["ssbir"])
+    order = np.random.default_rng(0).permutation(36)
+    place = np.argsort(order)
+
+    def elsewhere(one: Relevant) -> Relevant:
+        photos = place[one.photos]
+        return Relevant(np.sort(photos), one.values[np.argsort(photos)])
+
+    moved = replace(
+        benchmark,
+        paths=tuple(benchmark.paths[i] for i in order),
+        queries=tuple(replace(query, photo_index=int(place[query.photo_index])) for query in benchmark.queries)[::-1],
+        relevant=tuple(elsewhere(one) for one in benchmark.relevant)[::-1],
+    )
+    after = compare(toy_encoder, moved, methods=["ssbir"])
+    for name in METRICS:
+        assert after["methods"]["ssbir"][name] == pytest.approx(before["methods"]["ssbir"][name])
+        assert after["methods"]["ssbir"]["by_tau"]["0.7"][name] == pytest.approx(
+            before["methods"]["ssbir"]["by_tau"]["0.7"][name]
+        )
+
+
+def test_a_query_to_which_nothing_is_relevant_is_left_out_and_counted(data, toy_encoder):
+    benchmark = prepare([data[:2]], read_sketches(data[2]), read_class_map(), above=0.3)
+    whole = compare(toy_encoder, benchmark, methods=["ssbir"])
+    nothing = Relevant(np.zeros(0, int), np.zeros(0))
+    weak = Relevant(np.array([0]), np.array([0.45]))  # relevant at .3 and .4 alone
+    part = replace(benchmark, relevant=(nothing, weak, *benchmark.relevant[2:]))
+    found = compare(toy_encoder, part, methods=["ssbir"])
+    assert (found["queries"], found["queries_without_relevant"]) == (36, 2)
+    assert {tau: row["queries"] for tau, row in found["methods"]["ssbir"]["by_tau"].items()} == {
+        "0.3": 35, "0.4": 35, "0.5": 34, "0.6": 34, "0.7": 34,
+    }  # fmt: skip
+    assert whole["methods"]["ssbir"]["queries"] == 36
+    with pytest.raises(CompsketchError, match=r"relevant over 0\.3, not over a smaller tau"):
+        compare(toy_encoder, part, methods=["ssbir"], taus=(0.2,))
+
+
 def test_a_seed_repeats_and_a_limit_keeps_the_gallery(data, toy_encoder):
     options = {"methods": ["ssbir", "random"], "limit": 7, "seed": 5}
     first = evaluate(toy_encoder, *data, **options)
@@ -176,7 +300,11 @@ def test_rank_is_stable_across_blocks():
             {"methods": ["msbir"]},
             "encoder 'toy' can't do method 'msbir': it has no embed_photo_objects and no embed_canv",
         ),
+        ({"methods": ["semir@pq"]}, "'semir@pq' needs an encoder of its own, trained on class names: give one with"),
         ({"tau": 1.0}, "tau is 1"),
+        ({"taus": (0.5, -0.1)}, r"tau is -0\.1"),
+        ({"per_query": "scores.csv"}, r"scores\.csv: .*\.jsonl or \.parquet"),
+        ({"per_query": "no/such/scores.jsonl"}, "no folder no/such"),
         ({"k": 0}, "k is 0"),
         ({"subset": "train"}, "unknown subset 'train'; choose from all, held_out"),
     ],
