@@ -11,8 +11,20 @@ _spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("
 
 
 @pytest.fixture
-def toy_encoder():
-    """A small deterministic encoder without torch; ``toy_encoder.batches`` counts its calls."""
+def toy():
+    """The module of small true encoders."""
     module = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(module)
-    return module.ToyEncoder()
+    return module
+
+
+@pytest.fixture
+def toy_encoder(toy):
+    """A small deterministic encoder without torch; ``toy_encoder.batches`` counts its calls."""
+    return toy.ToyEncoder()
+
+
+@pytest.fixture
+def judging_encoder(toy):
+    """The same, which also explains its scores and knows what they mean."""
+    return toy.JudgingEncoder()

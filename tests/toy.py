@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encoders.calibration import Calibration, Sigmoid, group
+from encoders.explain import Explanation, explain, shares
 from encoders.images import load_photo
+from encoders.projection import Projection
 from encoders.sketch import Sketch
+from encoders.weighing import Subset, combined
 
 
 class ToyEncoder:
@@ -46,15 +50,32 @@ class ToyEncoder:
         return _unit(self.embed_images(images))
 
     def encode_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
-        centres = (np.arange(self.grid) + 0.5) / self.grid
-        rows = []
-        for sketch in sketches:
-            field = np.zeros((self.grid, self.grid))
-            for x0, y0, x1, y1 in sketch.boxes:
-                inside_y, inside_x = (centres >= y0) & (centres <= y1), (centres >= x0) & (centres <= x1)
-                field += np.outer(inside_y, inside_x)
-            rows.append(field.reshape(-1))
+        rows = [self._field(sketch.boxes) for sketch in sketches]
         return _unit(np.array(rows, dtype=np.float32).reshape(len(sketches), self.dim))
+
+    def _field(self, boxes: np.ndarray) -> np.ndarray:
+        centres = (np.arange(self.grid) + 0.5) / self.grid
+        field = np.zeros((self.grid, self.grid))
+        for x0, y0, x1, y1 in boxes:
+            inside_y, inside_x = (centres >= y0) & (centres <= y1), (centres >= x0) & (centres <= x1)
+            field += np.outer(inside_y, inside_x)
+        return field.reshape(-1)
+
+
+class JudgingEncoder(ToyEncoder):
+    """The toy that also says why it found a photo, and how likely with one object of strokes that it is relevant."""
+
+    calibration = Calibration({"strokes/1": Sigmoid(10.0, -8.0, 100, 10)})
+
+    def explain(self, sketch: Sketch, vectors: np.ndarray, *, words: bool = False) -> list[Explanation]:
+        def embed(subsets: list[Subset]) -> np.ndarray:
+            return np.stack([self._field(sketch.boxes[list(subset)]) + 1e-6 for subset in subsets])
+
+        as_it_is = Projection(np.eye(self.dim, dtype=np.float32), np.zeros(self.dim, np.float32))
+        return explain(combined(embed, shares([1.0] * len(sketch.objects))), as_it_is, vectors, self.grid)
+
+    def confidence(self, sketch: Sketch, scores: np.ndarray, *, words: bool = False) -> np.ndarray | None:
+        return self.calibration.apply(scores, group(sketch, words=words))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
