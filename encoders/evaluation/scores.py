@@ -56,7 +56,7 @@ def means(scores: np.ndarray, methods: Sequence[str], seed: int) -> dict[str, di
     """
     n, M, _ = scores.shape
     middle = scores.mean(axis=0) if n else np.zeros((M, len(METRICS)))
-    ends = intervals(scores.reshape(n, -1), seed=seed)  # (4 M, 2)
+    ends = intervals(scores.reshape(n, M * len(METRICS)), seed=seed)  # (4 M, 2)
     table = None if ends is None else ends.reshape(M, len(METRICS), 2).tolist()
     return {
         method: {
