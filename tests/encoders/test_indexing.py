@@ -78,3 +78,33 @@ def test_only_the_last_layers_get_gradients_from_frozen_features(reduced):
 def test_an_unknown_backbone_lists_the_known():
     with pytest.raises(ValueError, match="unknown backbone 'alexnet'; choose one of googlenet, "):
         IndexingBranch(IndexingConfig(backbone="alexnet"))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("trained", [0, 1, 2, 3, -1])
+def test_however_much_learns_the_whole_is_the_same(trained):
+    """Only where it is cut differs; what comes before the cut can be computed once."""
+    torch.manual_seed(0)
+    branch = IndexingBranch(IndexingConfig(image_size=64, channels=0, trained=trained)).eval()
+    torch.manual_seed(0)
+    whole = backbones.build("efficientnet_lite0").eval()
+    count = len(whole.early) + len(whole.late)
+    last = [branch.last] if trained == 1 else list(branch.last)
+    assert len(last) == (count if trained == -1 else trained)
+    assert len(branch.frozen) + len(last) == count
+    images = photos(64)
+    assert torch.equal(branch.from_frozen(branch.frozen(images)), branch.pool(whole(images)))
+
+
+def test_the_names_of_a_single_learning_layer_stay():
+    """Those that the bundles made before this was a number have."""
+    names = IndexingBranch(TINY).state_dict()
+    assert "last.0.conv_pw.weight" in names  # the block's own, without its place in the chain
+    assert "frozen.0.weight" in names
+    assert "last.1.0.conv_pw.weight" in IndexingBranch(IndexingConfig(trained=2)).state_dict()
+
+
+@pytest.mark.parametrize("trained", [-2, 10])
+def test_more_layers_than_there_are_cannot_learn(trained):
+    with pytest.raises(ValueError, match=rf"trained is {trained}, but efficientnet_lite0 has 9 layers: give 0 to that"):
+        IndexingBranch(IndexingConfig(trained=trained))

@@ -1,10 +1,14 @@
 """f_s and f_i: two branches with one last layer, onto one sphere."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from encoders import backbones
+from encoders.errors import CompsketchError
 from encoders.objects import ObjectConfig, ObjectEncoder, Pooled, normalise
 
 TINY = ObjectConfig(dim=16, hidden=32, sketch_size=32, crop_size=32)
@@ -98,3 +102,54 @@ def test_normalise_is_pixel_by_pixel(shape):
     for b, c, row, column in np.ndindex(x.shape):
         value = pixels[b, row, column] if len(shape) == 3 else pixels[b, row, column, c]
         assert x[b, c, row, column] == pytest.approx((value / 255 - mean[c]) / std[c], abs=1e-6)
+
+
+LATE = replace(TINY, share_late=True)
+
+
+def test_late_layers_have_one_set_of_weights_and_two_of_statistics():
+    model = ObjectEncoder(LATE, classes=3)
+    for own, other in zip(model.late_layers("sketch"), model.late_layers("photo"), strict=True):
+        assert all(a is b for a, b in zip(own.parameters(), other.parameters(), strict=True))
+        assert not {id(buffer) for buffer in own.buffers()} & {id(buffer) for buffer in other.buffers()}
+    apart, shared = (sum(p.numel() for p in made.parameters()) for made in (ObjectEncoder(TINY, classes=3), model))
+    assert shared < apart
+    assert not torch.equal(model.sketch_trunk.early[0].weight, model.photo_trunk.early[0].weight)
+
+
+def test_shared_layers_start_at_the_last_one_of_stride_16():
+    """GoogLeNet's is inception4e, where mSBIR's branches meet."""
+    for name, first in (("googlenet", "inception4e"), ("resnet50", "layer3"), ("mobilenet_v2", "13")):
+        with torch.device("meta"):
+            model = ObjectEncoder(replace(LATE, sketch_backbone=name, photo_backbone=name), classes=3)
+        assert [*dict(model.sketch_trunk.early.named_children())][-1] == first
+        assert model.late_layers("sketch")[0] is model.sketch_trunk.early[-1]
+
+
+def test_shared_weights_come_back_from_a_state_and_in_a_copy():
+    torch.manual_seed(1)
+    model, other = ObjectEncoder(LATE, classes=3).eval(), ObjectEncoder(LATE, classes=3).eval()
+    other.load_state_dict(model.state_dict())
+    for again in (other, copy.deepcopy(model)):
+        assert again.sketch_trunk.late[0][0].conv_pw.weight is again.photo_trunk.late[0][0].conv_pw.weight
+        with torch.inference_mode():
+            assert torch.equal(again.f_s(pictures()), model.f_s(pictures()))
+            assert torch.equal(again.f_i(pictures()), model.f_i(pictures()))
+
+
+@torch.inference_mode()
+def test_without_a_hidden_layer_the_shared_fc_reads_the_pooled_features():
+    model = ObjectEncoder(replace(TINY, hidden=0), classes=3).eval()
+    x = model.sketch_trunk.pooled(pictures())
+    norm = model.sketch_fc[0]
+    x = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    x = x @ model.shared.weight.T + model.shared.bias
+    assert torch.allclose(model.f_s(pictures()), x / x.norm(dim=1, keepdim=True), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config", [replace(LATE, sketch_backbone="vgg11"), replace(TINY, hidden=0, photo_backbone="vgg11")]
+)
+def test_two_kinds_of_trunk_cannot_share(config):
+    with pytest.raises(CompsketchError, match="cannot share layers: choose one trunk for both"), torch.device("meta"):
+        ObjectEncoder(config, classes=3)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from encoders.training import loop
 
 COLOURS = {"cat": (220, 60, 40), "dog": (40, 90, 220), "motorcycle": (240, 220, 40), "person": (60, 200, 90)}
 DRAWN = {  # the shape of each word; nobody draws a person here
@@ -83,3 +87,29 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo(rng, [], [], (64, 48)).save(folder / "labelled" / "backgrounds" / f"{index}.jpg")
     write_sketches(folder / "sketches.ndjson.gz", rng)
     return folder
+
+
+class Killed(BaseException):
+    """What an interrupt is to a run."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[None]]:
+    """Lets a run die as soon as it has written so many checkpoints."""
+
+    @contextmanager
+    def die_after(saves: int) -> Iterator[None]:
+        save, left = loop.save_state, [saves]
+
+        def save_and_die(*args: object, **parts: object) -> None:
+            save(*args, **parts)
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
+
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(loop, "save_state", save_and_die)
+            yield
+        assert left == [0]
+
+    return die_after

@@ -1,8 +1,6 @@
 """The rate's course, averaged weights, and a run that is interrupted anywhere and goes on."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -66,27 +64,6 @@ def norm(average: nn.Module) -> dict[str, float]:
 
 def work(out: Path, **changes: object) -> Work:
     return replace(Work(Path("data"), out, threads=1), **changes)
-
-
-class Killed(BaseException):
-    """What an interrupt is to a run."""
-
-
-@contextmanager
-def killed_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the run die as soon as it has written so many checkpoints."""
-    save, left = loop.save_state, [saves]
-
-    def save_and_die(*args, **parts):
-        save(*args, **parts)
-        left[0] -= 1
-        if not left[0]:
-            raise Killed
-
-    with monkeypatch.context() as patch, suppress(Killed):
-        patch.setattr(loop, "save_state", save_and_die)
-        yield
-    assert left == [0]
 
 
 @pytest.mark.parametrize(
@@ -184,9 +161,9 @@ def whole(tmp_path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("saves", [1, 3, 5, 7])  # within the first epoch, at its end, within the second
-def test_half_a_run_and_the_other_half_are_a_run(tmp_path, monkeypatch, whole, saves):
+def test_half_a_run_and_the_other_half_are_a_run(tmp_path, killed_after, whole, saves):
     often = work(tmp_path, minutes=0.0)
-    with killed_after(saves, monkeypatch):
+    with killed_after(saves):
         fit(course(), often, CPU)
     torch.rand(7)  # another process has another state
     resumed = fit(course(), often, CPU).state_dict()
@@ -201,7 +178,7 @@ def test_workers_draw_the_same_batches(tmp_path, whole):
     assert all(torch.equal(value, parallel[name]) for name, value in whole.items())
 
 
-def test_the_scaler_of_half_precision_is_restored(tmp_path, monkeypatch):
+def test_the_scaler_of_half_precision_is_restored(tmp_path, monkeypatch, killed_after):
     """Its scale doubles after so many good steps; here on the CPU, since no GPU need be at hand."""
     scalers, gradient_scaler = [], torch.amp.GradScaler
 
@@ -210,7 +187,7 @@ def test_the_scaler_of_half_precision_is_restored(tmp_path, monkeypatch):
         return scalers[-1]
 
     monkeypatch.setattr(loop.torch.amp, "GradScaler", scaler)
-    with killed_after(4, monkeypatch):
+    with killed_after(4):
         fit(course(), work(tmp_path, minutes=0.0), CPU)
     fit(replace(course(), epochs=1), work(tmp_path), CPU)
     assert scalers[0].get_scale() == 8 * 2**2

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.training.losses import in_batch, l_ce, l_con, l_sim, towards, triplet
+from encoders.training import asking
+from encoders.training.batches import pad
+from encoders.training.losses import contrastive, in_batch, l_ce, l_con, l_sim, relevance, towards, triplet
 
 B, F, K = 5, 12, 7
 
@@ -145,3 +147,34 @@ def test_a_batch_without_triplets_costs_nothing_and_can_be_stepped(classes):
     loss.backward()
     assert float(loss.detach()) == 0
     assert not anchor.grad.any()
+
+
+def test_contrastive_is_hadsells_of_distances():
+    one, other, same = unit(rows(19)), unit(rows(20)), torch.tensor([True, False, True, False, False])
+    expected = []
+    for a, b, alike in zip(one.numpy(), other.numpy(), same.tolist(), strict=True):
+        distance = float(np.linalg.norm(a - b))
+        expected.append(distance**2 if alike else max(0.0, 1.2 - distance) ** 2)
+    assert float(contrastive(one, other, same, margin=1.2)) == pytest.approx(np.mean(expected) / 2)
+
+
+def test_contrastive_can_be_stepped_where_a_pair_is_one_point():
+    one = unit(rows(21)).requires_grad_()
+    contrastive(one, one.detach().clone(), torch.tensor([True, False, False, True, True])).backward()
+    assert torch.isfinite(one.grad).all()
+
+
+def test_relevance_on_the_device_is_that_of_the_queries():
+    """Eq. 9 against asking's, which is tested against evaluation's; queries and photos of various lengths."""
+    rng = np.random.default_rng(22)
+
+    def layouts(most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        counts = rng.integers(1, most + 1, B)
+        low = [rng.uniform(0, 0.6, (n, 2)) for n in counts]
+        boxes = [np.concatenate([start, start + rng.uniform(0.1, 0.4, start.shape)], axis=1) for start in low]
+        return [box.astype(np.float32) for box in boxes], [rng.integers(0, 3, n) for n in counts]
+
+    asked, photos = layouts(4), layouts(7)
+    found = relevance(*pad(*asked, 4), *pad(*photos, 9))
+    assert np.allclose(found.numpy(), asking.relevance(*asked, *photos), atol=1e-6)
+    assert 0 < float(found.max()) <= 1

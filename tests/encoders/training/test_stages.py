@@ -1,100 +1,75 @@
 """The three stages on a folder of generated photos and sketches, and going on after an interruption."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from encoders.bundle import Bundle
-from encoders.indexing import IndexingBranch, IndexingConfig
+from encoders.errors import DataError
+from encoders.indexing import IndexingConfig
 from encoders.local import LocalEncoder
 from encoders.objects import ObjectConfig
 from encoders.sketch import Sketch, SketchObject
 from encoders.training import objects, projection, spatial
-from encoders.training.asking import AskConfig, load_objects
+from encoders.training.asking import AskConfig
+from encoders.training.checkpoints import digest
 from encoders.training.data import read_training_set
-from encoders.training.loop import read_log
+from encoders.training.log import read_log
+from encoders.training.loop import Work
+from encoders.training.sources import load_objects
 from encoders.training.views import ViewConfig
 
 C, D, DIM = 16, 8, 16
 
 
-def stage1(data: Path, out: Path) -> objects.Config:
+def stage1() -> objects.Config:
     sizes = ObjectConfig(dim=C, hidden=32, sketch_size=32, crop_size=32)
-    return objects.Config(data, out, sizes, phases=((1, 32, 1.0), (1, 32, 0.5)), batch=16, photo_batch=32, threads=1)
+    return objects.Config("tiny", sizes, phases=((1, 32, 1.0), (1, 32, 0.5)), batch=16, photo_batch=32)
 
 
-def stage2(data: Path, first: Path, out: Path) -> spatial.Config:
+def stage2() -> spatial.Config:
     return spatial.Config(
-        data=data,
-        objects=first,
-        out=out,
+        recipe="tiny",
         indexing=IndexingConfig(image_size=64, hidden=16, channels=D),
         widths=(16, 16),
         views=ViewConfig(crops=1, scenes=8),
-        asking=AskConfig(versions=1),
+        asking=AskConfig(strengths=(1.0,)),
         epochs=2,
         epoch_views=64,
         batch=16,
-        threads=1,
     )
 
 
-def stage3(second: spatial.Config, result: Path, out: Path) -> projection.Config:
-    return projection.Config(
-        data=second.data,
-        objects=second.objects,
-        spatial=result,
-        out=out,
-        stage2=second,
-        name="tiny",
-        dim=DIM,
-        m=4,
-        threads=1,
-    )
+def stage3() -> projection.Config:
+    return projection.Config("tiny", name="tiny", dim=DIM, m=4)
 
 
 @pytest.fixture(scope="session")
-def first(data_folder, tmp_path_factory) -> Path:
+def work(data_folder, tmp_path_factory) -> Work:
+    """Where the stages run, one after another."""
+    return Work(data_folder, tmp_path_factory.mktemp("tiny"), threads=1)
+
+
+@pytest.fixture(scope="session")
+def first(work) -> Path:
     """Stage 1's result, ``objects.pt``."""
-    return objects.train(stage1(data_folder, tmp_path_factory.mktemp("stage1")))
+    return objects.train(stage1(), work)
 
 
 @pytest.fixture(scope="session")
-def second(data_folder, first, tmp_path_factory) -> tuple[spatial.Config, Path]:
-    """Stage 2's configuration and its result, ``spatial.pt``."""
-    config = stage2(data_folder, first, tmp_path_factory.mktemp("stage2"))
-    return config, spatial.train(config)
+def second(work, first) -> Path:
+    """Stage 2's result, ``spatial.pt``."""
+    return spatial.train(stage2(), work)
 
 
 @pytest.fixture(scope="session")
-def bundle(second, tmp_path_factory) -> Path:
+def bundle(work, second) -> Path:
     """Stage 3's result, a bundle."""
-    return projection.train(stage3(*second, tmp_path_factory.mktemp("stage3") / "tiny"))
-
-
-class Killed(BaseException):
-    """What an interrupt is to a run."""
-
-
-@contextmanager
-def killed_after_an_epoch(stage: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let ``stage`` die as soon as its first epoch's checkpoint is written."""
-    save = stage.save_state
-
-    def save_and_die(*args, **parts):
-        save(*args, **parts)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "save_state", save_and_die)
-        yield
+    return projection.train(stage3(), stage2(), work)
 
 
 def assert_equal_weights(one: Path, other: Path) -> None:
@@ -103,30 +78,33 @@ def assert_equal_weights(one: Path, other: Path) -> None:
     assert [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])] == []
 
 
-def test_stage_1_resumed_is_stage_1_uninterrupted(data_folder, first, tmp_path, monkeypatch):
-    for name in ("crops.npz", "crops-held-out.npz"):  # what it computes before the first epoch
-        shutil.copy(first.parent / name, tmp_path)
-    config = stage1(data_folder, tmp_path)
-    with killed_after_an_epoch(objects, monkeypatch), pytest.raises(Killed):
-        objects.train(config)
+def beside(work: Work, out: Path, *patterns: str) -> Work:
+    """A second run elsewhere, which finds what the first computed before its steps; it checkpoints every step."""
+    for pattern in patterns:
+        for path in work.out.glob(pattern):
+            shutil.copy(path, out)
+    return replace(work, out=out, minutes=0.0)
+
+
+def test_stage_1_resumed_is_stage_1_uninterrupted(work, first, tmp_path, killed_after):
+    again = beside(work, tmp_path, "crops-*.npz")
+    with killed_after(4):
+        objects.train(stage1(), again)
     assert not (tmp_path / "objects.pt").exists()
     torch.rand(7)  # another process has another state
-    assert_equal_weights(objects.train(config), first)
-    lines = read_log(tmp_path / "objects.jsonl")
-    assert [line["epoch"] for line in lines if "epoch" in line] == [2]  # it did go on, not start again
+    assert_equal_weights(objects.train(stage1(), again), first)
+    steps = [(line["epoch"], line["step"]) for line in read_log(tmp_path / "objects.jsonl") if "step" in line]
+    assert steps == [(1, 1), (1, 6), (2, 1), (2, 6)]  # it did go on, in the middle of the first epoch
 
 
-def test_stage_2_resumed_is_stage_2_uninterrupted(second, tmp_path, monkeypatch):
-    config, result = second
-    for name in ("views.npy", "views.npz", "views-held-out.npy", "views-held-out.npz", "sketches.npy"):
-        shutil.copy(config.out / name, tmp_path)
-    config = replace(config, out=tmp_path)
-    with killed_after_an_epoch(spatial, monkeypatch), pytest.raises(Killed):
-        spatial.train(config)
+def test_stage_2_resumed_is_stage_2_uninterrupted(work, second, tmp_path, killed_after):
+    again = beside(work, tmp_path, "objects.pt", "views-*", "sketches-*")
+    with killed_after(4):
+        spatial.train(stage2(), again)
     torch.rand(7)
-    assert_equal_weights(spatial.train(config), result)
-    lines = read_log(tmp_path / "spatial.jsonl")
-    assert [line["epoch"] for line in lines if "epoch" in line] == [2]  # it did go on, not start again
+    assert_equal_weights(spatial.train(stage2(), again), second)
+    steps = [(line["epoch"], line["step"]) for line in read_log(tmp_path / "spatial.jsonl") if "step" in line]
+    assert steps == [(1, 1), (1, 4), (2, 1), (2, 4)]  # from the second epoch's start
 
 
 def test_stage_1_learns_the_sketches_and_keeps_the_photo_trunk(first, data_folder):
@@ -143,23 +121,18 @@ def test_few_held_out_crops_are_measured_too(first, data_folder):
     """Of fewer than ten results the missing ones count as wrong."""
     model, _ = load_objects(first)
     unseen = read_training_set(data_folder, held_out=True)
-    stored = np.load(first.parent / "crops-held-out.npz")
-    cats = np.flatnonzero(stored["classes"] == unseen.vocabulary.index("cat"))[:4]
-    figures = objects.measure(model, unseen, objects.Crops(stored["features"][cats], stored["classes"][cats]))
+    crops = objects.crop_features(unseen, model, first.parent, threads=1)
+    cats = np.flatnonzero(crops.classes == unseen.vocabulary.index("cat"))[:4]
+    few = objects.Crops(crops.features[cats], crops.classes[cats], crops.numbers[cats])
+    figures = objects.measure(model, unseen, few)
     assert figures["map"] == 1
     assert figures["p10"] == pytest.approx(0.4)
 
 
-def test_a_folder_of_photos_with_boxes_alone_adds_none_to_the_projection():
-    branch = IndexingBranch(IndexingConfig(image_size=64, channels=D))
-    assert projection.embed_photos(branch, [], threads=1).shape == (0, 49 * D)
-
-
 def test_stage_2_learns_all_but_the_frozen_layers(second):
-    config, result = second
-    weights = torch.load(result, weights_only=True)["weights"]
-    torch.manual_seed(config.seed)
-    start = spatial.Model(config, C, classes=5).state_dict()
+    weights = torch.load(second, weights_only=True)["weights"]
+    torch.manual_seed(stage2().seed)
+    start = spatial.Model(stage2(), C, classes=5).state_dict()
     same = {name for name, tensor in start.items() if torch.equal(tensor, weights[name])}
     assert {name for name in start if name.startswith("image.frozen.")} <= same
     assert not {name for name in same if name.endswith("weight") and not name.startswith("image.frozen.")}
@@ -169,7 +142,7 @@ def test_the_bundle_opens_and_is_what_was_trained(bundle, first, second, data_fo
     encoder = LocalEncoder.open(str(bundle), device="cpu")
     assert (encoder.name, encoder.dim, encoder.image_size) == ("tiny", DIM, 64)
     assert encoder.vocabulary == ["cat", "dog", "kettle", "motorbike", "person"]
-    stored, objects_, image = Bundle.load(bundle), *(torch.load(path, weights_only=True) for path in (first, second[1]))
+    stored, objects_, image = Bundle.load(bundle), *(torch.load(path, weights_only=True) for path in (first, second))
     for name, tensor in objects_["weights"].items():
         if tensor.is_floating_point():
             assert np.allclose(stored.tensors[f"objects.{name}"], tensor.numpy(), rtol=1e-3, atol=1e-6), name
@@ -185,10 +158,26 @@ def test_the_bundle_opens_and_is_what_was_trained(bundle, first, second, data_fo
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_the_bundle_says_how_it_was_trained(bundle, second):
+def test_the_bundle_says_how_it_was_trained(bundle):
     training = Bundle.load(bundle).config["training"]
     assert list(training) == ["objects", "spatial", "projection"]
     assert training["spatial"][0]["config"]["batch"] == 16
-    assert training["projection"][0]["config"]["data"] == second[0].data.name  # no path of this machine
+    assert training["projection"][0]["config"]["recipe"] == "tiny"
+    assert not [line for stage in training.values() for line in stage if "step" in line]  # epochs alone
     assert [line["epoch"] for line in training["projection"][1:]] == [1]
     assert all(0 <= line["map"] <= 1 for line in training["projection"][1:])
+
+
+def test_a_stage_refuses_the_results_of_another_configuration(work, second):
+    with pytest.raises(DataError, match=r"spatial\.pt was made by another configuration \(batch 16, not 8\)"):
+        projection.train(stage3(), replace(stage2(), batch=8), work)
+
+
+def test_caches_are_of_a_configuration(work, second, data_folder):
+    """One that sees other photos, or through another part of the trunk, has a cache of its own."""
+    stored = {path.name for path in work.out.glob("views-*.npz")}
+    assert len(stored) == 2  # to train on, and held out
+    data = read_training_set(data_folder)
+    for indexing in (IndexingConfig(image_size=64, trained=2), IndexingConfig(image_size=96)):
+        branch = spatial.Model(replace(stage2(), indexing=indexing), C, classes=5).image
+        assert f"views-{digest(branch.frozen, indexing.image_size, stage2().views, 0, data)}.npz" not in stored
