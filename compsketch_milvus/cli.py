@@ -1,4 +1,4 @@
-"""The command line: `compsketch ingest`, `search`, `info`, `delete`, `render`, `evaluate`, `train`, `data`, `demo`.
+"""The command line: `compsketch ingest`, `search`, `info`, `delete`, `render`, `evaluate`, `tables`, `train`, `data`, `demo`.
 
 Thin: each command parses, makes one call into the modules beside this one, and prints. Exit status: 0, 1 (it ran, with
 failures), 2 (usage or input), 130 (interrupted). Modules are imported where they are used: `--help` has to be quick.
@@ -16,6 +16,7 @@ import typer
 
 from compsketch_milvus.cli_data import data
 from compsketch_milvus.cli_evaluate import evaluate
+from compsketch_milvus.cli_tables import tables
 from compsketch_milvus.cli_train import train
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse, table
 
@@ -361,6 +362,7 @@ def _print_render(sketch: Sketch, out: Path) -> None:
 
 
 app.command()(evaluate)
+app.command()(tables)
 
 
 @app.command()
