@@ -170,12 +170,12 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
     """
     torch.set_num_threads(work.threads)
     with team(work.device) as device:
-        torch.manual_seed(config.seed)
         work.out.mkdir(parents=True, exist_ok=True)
         data = read_training_set(work.data).sample(config.photos)
         unseen = read_training_set(work.data, held_out=True).sample(config.photos)
         with first_alone():
             source = open_source(first or work.out / "objects.pt", data, unseen, config.asking, work.out, config.seed)
+        torch.manual_seed(config.seed)
         asker, model = Asker(source, config.asking), Model(config, source.channels, len(source.vocabulary))
         with first_alone():
             pictures = _pictures(data, model.image, asker, config, work, str(device))
