@@ -1,4 +1,4 @@
-"""The command line: `compsketch ingest`, `search`, `info`, `delete`, `render`, `evaluate`, `tables`, `train`, `data`, `demo`.
+"""The command line: `compsketch ingest`, `search`, `info`, `render`, `train`, `data`, `evaluate`, `tables`, and so on.
 
 Thin: each command parses, makes one call into the modules beside this one, and prints. Exit status: 0, 1 (it ran, with
 failures), 2 (usage or input), 130 (interrupted). Modules are imported where they are used: `--help` has to be quick.

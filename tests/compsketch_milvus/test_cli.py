@@ -17,7 +17,7 @@ from compsketch_milvus.cli import run
 from encoders.bundle import Bundle
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ingest", "search", "info", "delete", "train", "data", "evaluate", "render", "demo")
+COMMANDS = ("ingest", "search", "info", "delete", "train", "data", "evaluate", "tables", "render", "demo")
 LEFT = {
     "width": 320,
     "height": 320,
