@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compsketch_milvus.terminal import command, emit
+from compsketch_milvus.terminal import StageBar, command, emit
 
 __all__ = ["train"]
 
@@ -93,6 +93,36 @@ def all_stages(
     """All stages, from nothing to the folder `bundle` in --out, which --encoder takes."""
     stages = ["objects", "spatial", "projection"]
     _run(stages, recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+
+
+@train.command()
+@command
+def semir(
+    data: Data,
+    out: Out = RUNS,
+    recipe: Recipe = "default",
+    device: Device = "auto",
+    threads: Threads = 2,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """SemIR, the baseline that is told class names, by the recipe's stages 2 and 3: the folder `semir` in --out."""
+    _run(["semir"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+
+
+@train.command()
+@command
+def calibration(
+    data: Data,
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle; only its config.json changes")] = RUNS / "bundle",
+    as_json: Json = False,
+) -> None:
+    """Last: what a bundle's scores mean as probabilities, fitted on the photos and sketches that are held out."""
+    from encoders.training import calibration as last
+
+    with StageBar() as bar:
+        folder = last.train(bundle, data, progress=bar)
+    emit({"results": {"calibration": str(folder)}}, as_json, lambda: typer.echo(f"calibration: {folder}"))
 
 
 def _run(stages: Sequence[str], recipe: str, as_json: bool, **work: Any) -> None:

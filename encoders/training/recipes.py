@@ -19,7 +19,7 @@ from pathlib import Path
 from encoders.errors import CompsketchError
 from encoders.indexing import IndexingConfig
 from encoders.objects import ObjectConfig
-from encoders.training import msbir, objects, projection, spatial
+from encoders.training import msbir, objects, projection, semir, spatial
 from encoders.training.asking import AskConfig
 from encoders.training.checkpoints import find_result, load_result
 from encoders.training.loop import Work
@@ -107,19 +107,27 @@ def named(name: str) -> Recipe:
 def run(recipe: Recipe, stages: Sequence[str], work: Work) -> dict[str, Path]:
     """Run stages of a recipe, one after another; what an earlier run has finished is gone through quickly.
 
+    Args:
+        recipe: The stages' configurations.
+        stages: Of `STAGES`, or ``semir``: the baseline by the recipe's last two.
+        work: Where and on what.
+
     Returns:
         Each stage's result.
 
     Raises:
         DataError: A stage's forerunner has left no result in ``work.out``, or one of another recipe.
     """
-    for before in STAGES[: STAGES.index(stages[0])]:
+    needed = STAGES[: STAGES.index(stages[0])] if stages[0] in STAGES else ()  # SemIR needs none of them
+    for before in needed:
         find_result(work.out / f"{before}.pt")
     with team(work.device):
         return {stage: _stage(recipe, stage, work) for stage in stages}
 
 
 def _stage(recipe: Recipe, stage: str, work: Work) -> Path:
+    if stage == "semir":
+        return semir.train(recipe.spatial, recipe.projection, work)
     if stage == "objects":
         config = recipe.objects
         return msbir.train(config, work) if isinstance(config, msbir.Config) else objects.train(config, work)

@@ -45,8 +45,11 @@ def train(second: spatial.Config, third: projection.Config, work: Work) -> Path:
                 embed_names(read_training_set(work.data).vocabulary, names)
                 _share_views(work.out, own.out)
         spatial.train(second, own, names)
-        named = replace(third, name=f"{third.name}-semir", description=DESCRIPTION)
-        return projection.train(named, second, own, names)
+        with first_alone() as first:
+            if first:
+                named = replace(third, name=f"{third.name}-semir", description=DESCRIPTION)
+                projection.train(named, second, own, names)
+    return own.out / "bundle"
 
 
 def embed_names(vocabulary: list[str], path: Path) -> None:
