@@ -103,7 +103,11 @@ class LocalEncoder(PhotoEncoder[Networks]):
     # --- photos ---
 
     def embed_photo_objects(self, images: Sequence[ImageLike]) -> np.ndarray:
-        """f_i of whole photos, as if each were one object (the mSBIR baseline): (B, C) float32, unit length."""
+        """f_i of whole photos, as if each were one object: mSBIR's half of the photos, see `embed_canvas`.
+
+        Returns:
+            (B, C) float32, unit length.
+        """
         size = self._networks.objects.config.crop_size
         rows = [
             self._photographed(pixels(images[start : start + BATCH], size)) for start in range(0, len(images), BATCH)
@@ -169,7 +173,14 @@ class LocalEncoder(PhotoEncoder[Networks]):
         return [known[key] for key in keys]
 
     def embed_canvas(self, sketches: Sequence[Sketch]) -> np.ndarray:
-        """f_s of whole canvases, all that is wanted as one drawing (the mSBIR baseline): (B, C) float32, unit length.
+        """f_s of whole canvases, all that is wanted as one drawing: mSBIR's half of the sketches (section 4.3, [16]).
+
+        mSBIR is stage 1 by itself, one drawing against one photo, with no place for layout. Its f_s and f_i are this
+        bundle's own, so it has had SSBIR's sketches, crops and steps. As in the original these were of single objects:
+        a canvas of several and a photo of a whole scene are what it has never seen. It is not told a class.
+
+        Returns:
+            (B, C) float32, unit length.
 
         Raises:
             SketchError: A sketch has no strokes, only words.
