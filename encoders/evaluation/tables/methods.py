@@ -32,7 +32,8 @@ def table(study: Study) -> Table:
         "Queries by objects: " + ", ".join(f"{count}: {number}" for count, number in numbers.items()) + ".",
     ]
     if found["index"] is not None:
-        told = ", ".join(f"{name} {value}" for name, value in found["index"].items())
+        facts = dict(found["index"])
+        told = f"{facts.pop('kind')} (" + ", ".join(f"{name} {value}" for name, value in facts.items()) + ")"
         notes.append(f"@pq: ranked by {told}; +rerank: its top 200 again by the vectors themselves.")
     if study.semir is None:
         notes.append("No SemIR bundle was given (--semir): its rows are missing.")

@@ -10,6 +10,7 @@ import numpy as np
 
 from encoders.evaluation.data import read_annotations, read_class_map
 from encoders.evaluation.ranking import rank
+from encoders.evaluation.relevance import iou
 from encoders.evaluation.tables.study import Study
 from encoders.evaluation.tables.table import Cell, Table
 from encoders.sketch import Sketch
@@ -88,18 +89,24 @@ def table(study: Study, draw: Draw, top: int = TOP, each: int = EACH) -> Table:
     return Table("sheets", title, columns, tuple(rows), notes, study.provenance("sheets"))
 
 
-def _answered(
-    study: Study, number: int, found: np.ndarray, truth: dict[Path, tuple[np.ndarray, list[str]]]
-) -> Answered:
-    sketch, relevant = study.unseen.queries[number].sketch, study.unseen.relevant[number]
-    place = {item.label or "": index for index, item in reversed(list(enumerate(sketch.objects)))}
+def _answered(study: Study, number: int, found: np.ndarray, truth: Truth) -> Answered:
+    query = study.unseen.queries[number]
+    asked = [item.label or "" for item in query.sketch.objects]
     answers = []
-    for photo, relevance in zip(found.tolist(), relevant.of(found).tolist(), strict=True):
-        boxes, words = truth[study.unseen.paths[photo]]
-        rows = [row for row, word in enumerate(words) if word in place]
-        objects = tuple(place[words[row]] for row in rows)
-        answers.append(Answer(study.unseen.paths[photo], relevance, boxes[rows], objects))
-    return Answered(sketch, tuple(answers))
+    for photo in found.tolist():
+        path = study.unseen.paths[photo]
+        boxes, words = truth[path]
+        rows = [row for row, word in enumerate(words) if word in asked]
+        objects = tuple(asked.index(words[row]) for row in rows)
+        answers.append(Answer(path, relevance(query.boxes, asked, boxes, words), boxes[rows], objects))
+    return Answered(query.sketch, tuple(answers))
+
+
+def relevance(asked: np.ndarray, asked_words: Sequence[str], boxes: np.ndarray, words: Sequence[str]) -> float:
+    """Eq. 9 of one query and one photo, however small; boxes (n, 4) in [0, 1] and their class words."""
+    alike = np.array(words, object)[None, :] == np.array(asked_words, object)[:, None]  # (n, m)
+    overlap = np.stack([iou(boxes, box) for box in asked]) * alike
+    return float(overlap.max(axis=1, initial=0).mean())
 
 
 def _truth(study: Study) -> Truth:
