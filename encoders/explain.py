@@ -10,7 +10,8 @@ with v of none the empty canvas: each object's share is its Shapley value, what 
 it, on average over all orders. Shares and canvas sum to E_Q, so all parts sum to s. y_I is what Milvus has: no photo is
 needed.
 
-Weighted objects and objects that are not wanted take part as `weighing` has them.
+An object of another weight takes part as `weighing` has it; one that is not wanted is outside the game: what it adds
+is its own term there.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def shares(weights: Sequence[float], seed: int = 0) -> list[dict[Subset, float]]
         seed: Of the orders, with more than `EXACT` objects.
 
     Returns:
-        n + 1 sums: an object's Shapley value each, and last the empty canvas. Together they are
-        `expansion(weights)`, for sampled orders, too: along each order what is added telescopes.
+        n + 1 sums: an object's Shapley value each, nothing for one that is not wanted, and last the empty canvas.
+        Together they are `expansion(weights)`, for sampled orders, too: along each order what is added telescopes.
     """
     value = lru_cache(maxsize=None)(lambda among: expansion(weights, among))
     orders = _orders(len(weights), seed)

@@ -23,7 +23,7 @@ from encoders.photos import BATCH, ImageLike, PhotoEncoder, SpatialNetworks, pix
 from encoders.raster import raster
 from encoders.runtimes import Normalise, Runtime
 from encoders.sketch import Sketch, SketchObject
-from encoders.weighing import combined
+from encoders.weighing import combined, opposed
 from encoders.words import Words
 
 CACHED_OBJECTS = (
@@ -213,11 +213,13 @@ class LocalEncoder(PhotoEncoder[Networks]):
             words: As the query was asked.
         """
         painted = self.embed_objects(sketch.objects, words=words)
-        sums = [
-            {(0, subset): times for subset, times in share.items()}
-            for share in shares([item.weight for item in sketch.objects])
-        ]
-        parts = combined(partial(self.embed_subsets, [sketch], painted), sums)  # (n + 1, 49 D)
+        weights = np.array([item.weight for item in sketch.objects])
+        embed = partial(self.embed_subsets, [sketch], painted)
+        sums = [{(0, subset): times for subset, times in share.items()} for share in shares(weights.tolist())]
+        parts = combined(embed, sums)  # (n + 1, 49 D)
+        unwanted = np.flatnonzero(weights < 0)
+        alone = embed([(0, (int(i),)) for i in unwanted])  # (k, 49 D)
+        parts[unwanted] = opposed(parts.sum(axis=0), alone, weights[unwanted])  # by itself, whatever else is there
         return explain(parts, self.projection, vectors, GRID)
 
     def confidence(self, sketch: Sketch, scores: np.ndarray, *, words: bool = False) -> np.ndarray | None:

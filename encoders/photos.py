@@ -25,7 +25,7 @@ from encoders.query import CELLS, query_tensor
 from encoders.runtimes import Normalise, Runtime, compile_module
 from encoders.sketch import Sketch
 from encoders.spatial import SpatialConfig, SpatialEncoder
-from encoders.weighing import Subset, combined, expansion
+from encoders.weighing import Subset, weighted
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 BATCH = 16  # rows a network sees at once: more gain nothing on a CPU and take memory
@@ -160,11 +160,8 @@ class PhotoEncoder(Generic[Own]):
         Returns:
             (B, 49 D) float32.
         """
-        sums = [
-            {(row, subset): times for subset, times in expansion([item.weight for item in sketch.objects]).items()}
-            for row, sketch in enumerate(sketches)
-        ]
-        return combined(partial(self.embed_subsets, sketches, vectors), sums)
+        weights = [[item.weight for item in sketch.objects] for sketch in sketches]
+        return weighted(partial(self.embed_subsets, sketches, vectors), weights)
 
     def embed_subsets(
         self, sketches: Sequence[Sketch], vectors: np.ndarray, keys: Sequence[tuple[int, Subset]]

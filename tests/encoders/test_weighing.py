@@ -1,74 +1,88 @@
-"""Weights and negatives against the equation written out, with set functions whose parts are known."""
+"""Weights and negatives against the equations written out, with set functions whose parts are known."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encoders.weighing import combined, expansion
+from encoders.weighing import Subset, combined, expansion, opposed, weighted
 
-weights_of_sketches = st.lists(st.floats(-4, 4).filter(lambda w: abs(w) > 1e-3), min_size=1, max_size=6)
+quarters = st.sampled_from([-4, -1, -0.25, 0.25, 0.5, 1, 2, 4])
+weights_of_sketches = st.lists(quarters, min_size=1, max_size=6).filter(lambda weights: max(weights) > 0)
 
 
-def e(subset: Collection[int]) -> np.ndarray:
+VECTORS = np.random.default_rng(0).normal(size=(3, 2**6, 5))
+
+
+def e(subset: Collection[int], sketch: int = 0) -> np.ndarray:
     """Some vector a set: nothing about it is additive."""
-    seed = sum(2**i for i in subset)
-    return np.random.default_rng(seed).normal(size=5)
+    return VECTORS[sketch, sum(2**i for i in subset)]
 
 
-def embed(keys: list[Hashable]) -> np.ndarray:
-    return np.stack([e(key) for key in keys])
+def embed(keys: list[tuple[int, Subset]]) -> np.ndarray:
+    return np.stack([e(subset, sketch) for sketch, subset in keys])
 
 
-def by_equation(weights: list[float]) -> np.ndarray:
-    """E(Q) as the module's equation has it, with sets and loops."""
-    wanted = {i for i, w in enumerate(weights) if w > 0}
-    out = e(wanted).copy()
-    for i in wanted:
-        out += (weights[i] - 1) * (e(wanted) - e(wanted - {i}))
+def by_equation(weights: list[float], sketch: int) -> np.ndarray:
+    """E(Q) with sets and loops; the integral is a sum over 64 steps, exact for weights that are powers of 2."""
+    times = (np.arange(64) + 0.5) / 64 * max(weights)
+    wanted = sum(e({i for i, w in enumerate(weights) if w >= t}, sketch) for t in times) / 64
+    out = wanted.copy()
     for j, w in enumerate(weights):
         if w < 0:
-            out += w * (e(wanted | {j}) - e(wanted))
+            out += w * np.linalg.norm(wanted) * e({j}, sketch) / np.linalg.norm(e({j}, sketch)) / 4
     return out
 
 
-@given(weights_of_sketches)
-def test_the_sum_over_subsets_is_the_equation(weights: list[float]):
-    sums = expansion(weights)
-    assert len(sums) <= len(weights) + 1
-    assert sum(sums.values()) == pytest.approx(1)
-    np.testing.assert_allclose(combined(embed, [sums])[0], by_equation(weights), atol=1e-9)
+@settings(deadline=None, max_examples=40)
+@given(st.lists(weights_of_sketches, min_size=1, max_size=3))
+def test_weighted_is_the_equation(weights: list[list[float]]):
+    expected = [by_equation(own, sketch) for sketch, own in enumerate(weights)]
+    np.testing.assert_allclose(weighted(embed, weights), expected, atol=1e-9)
 
 
 @given(weights_of_sketches, st.sets(st.integers(0, 5)))
-def test_among_some_is_as_if_there_were_no_others(weights: list[float], some: set[int]):
-    among = sorted(i for i in some if i < len(weights))
-    alone = expansion([weights[i] for i in among])
-    assert expansion(weights, among) == {tuple(among[i] for i in subset): c for subset, c in alone.items()}
+def test_the_wanted_part_is_a_mean_of_nested_sets(weights: list[float], some: set[int]):
+    among = {i for i in some if i < len(weights)}
+    for sums, there in ((expansion(weights), set(range(len(weights)))), (expansion(weights, among), among)):
+        assert min(sums.values()) > 0
+        assert sum(sums.values()) == pytest.approx(1)
+        sets = [set(subset) for subset in sums]
+        assert sets[0] == {i for i in there if weights[i] > 0}
+        assert all(later < earlier for earlier, later in pairwise(sets))
 
 
-def test_weights_of_one_are_equation_3_itself():
-    assert expansion([1.0, 1.0, 1.0]) == {(0, 1, 2): 1.0}
-    assert np.array_equal(combined(embed, [{(0, 1, 2): 1.0}])[0], e((0, 1, 2)))
+@given(st.floats(0.01, 4), st.integers(1, 6))
+def test_equal_weights_are_equation_3_itself(weight: float, count: int):
+    assert expansion([weight] * count) == {tuple(range(count)): 1.0}
+    assert np.array_equal(weighted(embed, [[weight] * count])[0], e(range(count)))
 
 
-def test_an_object_worked_by_hand():
-    assert expansion([1.0, 2.0]) == {(0, 1): 2.0, (0,): -1.0}
-    assert expansion([1.0, 0.25]) == {(0, 1): 0.25, (0,): 0.75}  # on the way to leaving it out
-    assert expansion([-1.0, 1.0]) == {(1,): 2.0, (0, 1): -1.0}
-    assert expansion([3.0]) == {(0,): 3.0, (): -2.0}  # against the empty canvas
-    assert expansion([-1.0, 1.0], among=[0]) == {(): 2.0, (0,): -1.0}
+def test_worked_by_hand():
+    assert expansion([1.0, 2.0]) == {(0, 1): 0.5, (1,): 0.5}
+    assert expansion([0.5, 2.0, 1.0]) == {(0, 1, 2): 0.25, (1, 2): 0.25, (1,): 0.5}
+    assert expansion([-1.0, 1.0]) == {(1,): 1.0}
+    assert expansion([1.0, 4.0], among=[0]) == {(0,): 0.25, (): 0.75}
+    assert expansion([-1.0]) == {(): 1.0}
+    against = opposed(np.array([0.0, 6]), np.array([[2.0, 0], [3, 4], [0, 0]]), [-1, -2, -4])
+    np.testing.assert_allclose(against, [[-1.5, 0], [-1.8, -2.4], [0, 0]])
 
 
-def test_where_objects_only_add_up_each_counts_its_weight():
+def test_a_weight_that_tends_to_nothing_takes_its_object_out():
+    light = weighted(embed, [[1.0, 1e-9, 1.0], [1.0, 1.0, -1e-9]])
+    np.testing.assert_allclose(light, [e((0, 2), 0), e((0, 1), 1)], atol=1e-6)
+
+
+def test_where_objects_only_add_up_each_counts_its_share_of_the_largest_weight():
     parts = np.random.default_rng(0).normal(size=(3, 4))
-    weights = [2.0, 0.5, -1.5]
-    additive = combined(lambda keys: np.stack([parts[list(key)].sum(axis=0) for key in keys]), [expansion(weights)])
-    np.testing.assert_allclose(additive[0], weights @ parts)
+    weights = [2.0, 0.5, 1.0]
+    additive = weighted(lambda keys: np.stack([parts[list(key)].sum(axis=0) for _, key in keys]), [weights])
+    np.testing.assert_allclose(additive[0], weights @ parts / 2)
 
 
 def test_each_key_is_embedded_once_and_all_at_once():
