@@ -138,6 +138,13 @@ def paint(layout: Layout, vectors: ArrayLike) -> Painting:
     return Painting(which.reshape(-1)[layout.kinds], colours)
 
 
+def join(paintings: Sequence[Painting]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """B paintings as one: their cells (B, cells, cells), which count on through the vectors (V, C) of all."""
+    starts = np.cumsum([0, *(len(painting.vectors) for painting in paintings[:-1])])
+    cells = [painting.cells + start for painting, start in zip(paintings, starts, strict=True)]
+    return np.stack(cells), np.concatenate([painting.vectors for painting in paintings])
+
+
 def query_tensor(
     vectors: ArrayLike, boxes: ArrayLike, cells: int = CELLS, resolution: tuple[int, int] | None = None
 ) -> NDArray[np.float32]:

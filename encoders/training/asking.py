@@ -14,7 +14,7 @@ import numpy as np
 
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import Gallery, relevances
-from encoders.query import query_tensors
+from encoders.query import Painting, layout, paint, query_tensors
 from encoders.training.vectors import Mixture, Source
 from encoders.training.views import Views
 
@@ -41,11 +41,16 @@ class AskConfig:
 
 @dataclass(frozen=True)
 class Asked:
-    """B queries: their tensors (B, C, 31, 31), and the boxes and classes of the objects in each."""
+    """B queries: their tensors before these are spread, and the boxes and classes of the objects in each."""
 
-    tensors: np.ndarray
+    paintings: list[Painting]
     boxes: list[np.ndarray]
     classes: list[np.ndarray]
+
+    @property
+    def tensors(self) -> np.ndarray:
+        """(B, C, 31, 31)."""
+        return np.stack([painting.spread() for painting in self.paintings])
 
 
 class Boxes(Protocol):
@@ -100,8 +105,9 @@ class Asker:
             asked.append(its_boxes[chosen])
             kinds.append(its_classes[chosen])
             vectors.append(self.source.training.draw(its_classes[chosen], its_crops[chosen], rng))
-        tensors = query_tensors(vectors, [_jitter(row, self.config.jitter, rng) for row in asked])
-        return Asked(tensors, asked, kinds)
+        moved = [_jitter(row, self.config.jitter, rng) for row in asked]
+        paintings = [paint(layout(row), given) for row, given in zip(moved, vectors, strict=True)]
+        return Asked(paintings, asked, kinds)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:

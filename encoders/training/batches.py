@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from encoders.images import read_image
+from encoders.query import join
 from encoders.training.asking import Asker, Boxes
 from encoders.training.data import TrainingSet
 from encoders.training.loop import generator
@@ -25,7 +26,8 @@ class Batch(NamedTuple):
     """B views and a query for each."""
 
     features: Tensor  # (B, E, h, w) of the frozen layers, or (B, S, S, 3) uint8 where nothing is frozen
-    tensors: Tensor  # (B, C, 31, 31)
+    cells: Tensor  # (B, 31, 31) rows of ``vectors``: the query tensors, see `query.Painting`
+    vectors: Tensor  # (V, C)
     boxes: Tensor  # (B, M, 4) of the views
     classes: Tensor  # (B, M), -1 where a view has fewer
     asked: Tensor  # (B, 4, 4) of the queries' objects
@@ -134,7 +136,7 @@ class Steps(Dataset[Batch]):
         asked = self.asker.ask(boxes, classes, crops, rng)
         return Batch(
             torch.from_numpy(np.stack(features)),
-            torch.from_numpy(asked.tensors),
+            *map(torch.from_numpy, join(asked.paintings)),
             *pad(boxes, classes, self.most),
             *pad(asked.boxes, asked.classes, ASKED),
         )

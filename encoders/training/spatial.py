@@ -112,12 +112,12 @@ class Model(nn.Module):
             fc = nn.Linear(GRID * GRID * out, config.head)
             self.g = nn.Sequential(nn.Flatten(), fc, nn.ReLU(inplace=True), nn.Linear(config.head, classes))
 
-    def forward(self, features: Tensor, tensors: Tensor) -> Embedded:
-        """A `Batch`'s features and query tensors to what the losses compare."""
+    def forward(self, features: Tensor, cells: Tensor, vectors: Tensor) -> Embedded:
+        """A `Batch`'s features and queries to what the losses compare."""
         x = self.pixels(features) if features.dtype == torch.uint8 else features.float()
         maps = self.image.from_frozen(x)  # (B, D, 7, 7)
         logits = self.g(maps if isinstance(self.g, nn.Sequential) else maps.mean((2, 3)))
-        query = self.f_t(tensors.contiguous(memory_format=torch.channels_last))
+        query = self.f_t.painted(cells, vectors)
         return Embedded(_embed(query), _embed(maps), logits.float())
 
 
@@ -151,9 +151,10 @@ def terms(found: Embedded, batch: Batch, config: Config) -> dict[str, Tensor]:
 
 def losses(model: nn.Module, batch: Batch, config: Config) -> dict[str, Tensor]:
     """The loss' terms of a step, over the batches of all processes."""
-    with autocast(batch.tensors.device):
-        found: Embedded = model(batch.features, batch.tensors)
-    rest = batch._replace(features=batch.asked_classes, tensors=batch.asked_classes)  # too large to send; not needed
+    with autocast(batch.features.device):
+        found: Embedded = model(batch.features, batch.cells, batch.vectors)
+    none = batch.asked_classes  # in place of what is too large to send and not needed
+    rest = batch._replace(features=none, cells=none, vectors=none)
     return terms(gather_all(found), gather_all(rest), config)
 
 

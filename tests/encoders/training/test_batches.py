@@ -88,7 +88,7 @@ def test_two_processes_draw_the_halves_of_the_order(photos, asker, monkeypatch):
     assert sorted(whole.order) == usable.tolist()
     batch = whole[0]
     assert batch.features.shape == (8, SIDE, SIDE, 3)
-    assert batch.tensors.shape == (8, C, 31, 31)
+    assert batch.vectors[batch.cells].shape == (8, 31, 31, C)
     assert all(
         torch.equal(a, b) for a, b in zip(batch, Steps(photos, usable, asker, 8, seed=0, epoch=1)[0], strict=True)
     )
@@ -97,7 +97,7 @@ def test_two_processes_draw_the_halves_of_the_order(photos, asker, monkeypatch):
     monkeypatch.setattr("encoders.training.batches.per_process", lambda batch: batch // 2)
     rows = []
     monkeypatch.setattr(photos, "look", lambda row, rng: rows.append(row) or Photos.look(photos, row, rng))
-    assert len(Steps(photos, usable, asker, 8, seed=0, epoch=1)[2].tensors) == 4
+    assert len(Steps(photos, usable, asker, 8, seed=0, epoch=1)[2].cells) == 4
     assert rows == whole.order[20:24].tolist()
 
 
