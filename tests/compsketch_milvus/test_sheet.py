@@ -11,6 +11,7 @@ from PIL import Image
 
 from compsketch_milvus.sheet import SCALE, check_place, contact_sheet, network_view, save
 from encoders.errors import SketchError
+from encoders.explain import Explanation
 from encoders.formats.pen import PALETTE
 from encoders.sketch import Sketch, SketchObject
 
@@ -56,6 +57,36 @@ def test_a_photo_fills_its_tile_whole(sketch, photo):
     rows, columns = np.flatnonzero(green.any(axis=1)), np.flatnonzero(green.any(axis=0))
     width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
     assert (width, height) == (200 * SCALE, 150 * SCALE)
+
+
+def test_an_explained_photo_is_tinted_where_objects_speak_and_says_how_much_each_adds(sketch, photo):
+    cells = np.zeros((2, 7, 7))
+    cells[0, :, 0] = 0.1
+    loud = Explanation(cells, np.zeros((7, 7)), 0.0)
+    quiet = Explanation(cells / 10, np.zeros((7, 7)), 0.0)
+    plain = contact_sheet(sketch, [photo, photo])
+    sheet = contact_sheet(sketch, [photo, photo], explanations=[loud, quiet])
+    assert sheet.height > plain.height
+    # In the first column of cells of each photo, left of the boxes, and between the boxes, where nothing speaks.
+    loudly, quietly, silent = (sheet.getpixel((x * SCALE, 60 * SCALE)) for x in (356, 570, 457))
+    assert loudly[0] > loudly[1] + 40  # object 0 is red
+    assert max(abs(a - b) for a, b in zip(quietly, silent, strict=True)) < 30  # a tenth as loud, by one measure
+    assert silent[0] == silent[1] == silent[2]
+    assert count(sheet, PALETTE[0]) > count(plain, PALETTE[0])  # its total below, in its colour
+
+
+def test_what_many_objects_add_is_cut_short(photo):
+    dots = [SketchObject([[[10 + 5 * i, 20 + 5 * i], [10, 90]]]) for i in range(32)]
+    explained = Explanation(np.full((32, 7, 7), 0.01), np.zeros((7, 7)), 0.0)
+    wide = contact_sheet(Sketch(200, 100, dots), [photo], explanations=[explained])
+    assert wide.size[0] == contact_sheet(Sketch(200, 100, dots), [photo]).size[0]
+
+
+def test_confidence_is_shown_where_it_is_known(sketch, photo):
+    unknown = contact_sheet(sketch, [photo])
+    known = contact_sheet(sketch, [Found(photo.source, confidence=0.62)])
+    assert unknown.size == known.size
+    assert unknown != known
 
 
 @pytest.mark.parametrize("hits", [0, 1, 4, 5, 13])
