@@ -80,7 +80,7 @@ def compositions(photos: Annotations) -> list[Composition]:
 
 
 def measured(work: Callable[[], Any]) -> tuple[Any, float, float]:
-    """What ``work`` returns, its CPU seconds over all threads, and by how many MB the process' memory grew at most meanwhile."""
+    """What ``work`` returns, its CPU seconds over all threads, and the most MB that it added to the process' memory."""
     process, done = psutil.Process(), threading.Event()
     before = peak = process.memory_info().rss
 
