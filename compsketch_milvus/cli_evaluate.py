@@ -19,9 +19,11 @@ __all__ = ["evaluate"]
 
 COLUMNS = ("mAP", "NDCG", "P@20", "P@200")
 
-Annotations = Annotated[list[Path], typer.Option("--annotations", help="annotations.json; repeat for several sets")]
+Annotations = Annotated[
+    list[Path], typer.Option("--annotations", help="annotations.json or a manifest (.parquet); repeat for several sets")
+]
 Images = Annotated[list[Path], typer.Option(help="Folder of photos, one for each --annotations")]
-Sketches = Annotated[Path, typer.Option(help="Quick, Draw! sketches, .ndjson or .ndjson.gz")]
+Sketches = Annotated[Path, typer.Option(help="Quick, Draw! sketches, .ndjson or .ndjson.gz, or a manifest (.parquet)")]
 Methods = Annotated[
     str, typer.Option(help="Of ssbir, words, ssbir+words, semir, each also as NAME@pq or NAME@pq+rerank; msbir; random")
 ]
@@ -49,6 +51,7 @@ def evaluate(
     encoder: EncoderSpec = None,
     semir: Semir = None,
     index_uri: IndexUri = None,
+    queries: Annotated[Path | None, typer.Option(help="Manifest of queries  [default: made from the photos]")] = None,
     extra_gallery: ExtraGallery = None,
     extra_images: ExtraImages = None,
     tau: Annotated[float, typer.Option(help="A photo is relevant above this R (eq. 9)")] = 0.5,
@@ -70,7 +73,7 @@ def evaluate(
             connect(encoder), annotations, images, sketches,
             methods=names, semir=_semir(semir), index=_index(index_uri), tau=tau, taus=sweep, limit=limit, seed=seed,
             subset="held_out" if held_out else "all", extra_gallery=_zipped(extra_gallery, extra_images),
-            per_query=per_query, progress=bar,
+            queries_path=queries, per_query=per_query, progress=bar,
         )  # fmt: skip
     emit(scores, as_json, lambda: _print_scores(scores, by_class))
 

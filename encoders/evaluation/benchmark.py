@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from encoders.errors import DataError
-from encoders.evaluation.compositions import Composition, compositions, split_photos, split_sketches
+from encoders.evaluation.compositions import (
+    Composition,
+    compositions,
+    held_out_photos,
+    read_queries,
+    split_sketches,
+)
 from encoders.evaluation.data import Annotations, ClassMap, SketchSet, read_annotations, read_photos
 from encoders.evaluation.relevance import Gallery, Relevant, relevances
 
@@ -81,6 +87,7 @@ def prepare(
     limit: int | None = None,
     subset: str = "all",
     extra_gallery: Sequence[tuple[PathLike, PathLike]] = (),
+    queries_path: PathLike | None = None,
 ) -> Benchmark:
     """A benchmark from files; arguments and errors as for ``compare.evaluate``, ``above`` its least tau."""
     held_out = subset == "held_out"
@@ -88,7 +95,7 @@ def prepare(
     for number, (file, folder) in enumerate([*sources, *extra_gallery]):
         part = read_annotations(file) if number < len(sources) else read_photos(file)
         if held_out:
-            part = part.select(split_photos(part.files))
+            part = part.select(held_out_photos(part))
         parts.append(part)
         paths += [Path(folder) / name for name in part.files]
     missing = [path for path in paths if not path.is_file()]
@@ -98,5 +105,8 @@ def prepare(
         sketches = sketches.select(split_sketches(sketches.key_ids))
     photos = Annotations.join(parts)
     asked = range(sum(len(part.files) for part in parts[: len(sources)]))
-    queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=asked)
+    if queries_path is not None:
+        queries = read_queries(queries_path, photos, sketches)[:limit]
+    else:
+        queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=asked)
     return Benchmark.of(photos, paths, queries, class_map, list(sketches.by_class), above=above)

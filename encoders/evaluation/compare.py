@@ -44,6 +44,7 @@ def evaluate(
     limit: int | None = None,
     subset: Literal["all", "held_out"] = "all",
     extra_gallery: Sequence[tuple[PathLike, PathLike]] = (),
+    queries_path: PathLike | None = None,
     class_map_path: PathLike = CLASS_MAP,
     batch_size: int = 64,
     per_query: PathLike | None = None,
@@ -53,9 +54,9 @@ def evaluate(
 
     Args:
         encoder: Encodes photos and sketches.
-        annotations_path: ``annotations.json``, or several; queries are made from all their photos.
+        annotations_path: ``annotations.json`` or a manifest, or several; queries are made from all their photos.
         images_dir: The folder of photos, or one for each of ``annotations_path``.
-        sketches_path: Quick, Draw! ndjson, plain or gzipped.
+        sketches_path: Quick, Draw! ndjson, plain or gzipped, or a manifest.
         methods: Of ``ssbir`` (strokes), ``words`` (the labels, strokes hidden), ``ssbir+words`` (both), ``semir``
             (class names at the boxes, by an encoder trained for it), ``msbir`` (the canvas as one object against the
             whole photo), ``random``; the first four also through an approximate index, ``ssbir@pq`` by the index's own
@@ -70,6 +71,7 @@ def evaluate(
         subset: ``held_out`` keeps the photos and the sketches that training has never seen.
         extra_gallery: Pairs of a file (``annotations.json`` or ``labels.json``) and its folder of photos: ranked with
             the rest, no queries are made from them.
+        queries_path: Ask these, of a manifest that ``compsketch data queries`` wrote, in place of queries made here.
         class_map_path: Which word draws which class.
         batch_size: Photos and sketches encoded at once.
         per_query: Write each query's scores to this .jsonl or .parquet too.
@@ -88,6 +90,7 @@ def evaluate(
     benchmark = prepare(
         _pairs(annotations_path, images_dir), sketches, class_map,
         above=min(tau, *taus), seed=seed, limit=limit, subset=subset, extra_gallery=extra_gallery,
+        queries_path=queries_path,
     )  # fmt: skip
     scores = compare(
         encoder, benchmark, methods=methods, semir=semir, index=index, tau=tau, taus=taus, k=k, seed=seed,

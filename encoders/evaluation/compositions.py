@@ -113,7 +113,9 @@ def read_queries(path: str | Path, annotations: Annotations, sketches: SketchSet
     Raises:
         DataError: It is no manifest of queries, or asks for a photo, a box or a sketch that is not there.
     """
-    photos = {file: photo for photo, file in enumerate(annotations.files)}
+    photos: dict[str, int] = {}
+    for photo, file in enumerate(annotations.files):
+        photos.setdefault(file, photo)  # where two folders have a file of one name, the first is asked for
     numbers = {key_id: number for number, key_id in enumerate(sketches.key_ids)}
     found = []
     for batch in batches(path, "queries"):

@@ -185,4 +185,10 @@ def test_evaluation_takes_them(built, tmp_path, toy_encoder):
     gallery = read_annotations(out / "test.parquet")
     assert found["gallery"] == found["queries"] == len(gallery.files) <= TEST
     assert found["classes_left_out"] == []
-    assert 0 <= found["methods"]["random"]["mAP"] <= 1
+    stored = evaluate(
+        toy_encoder, out / "test.parquet", tmp_path / "images", sketches, methods=["random"],
+        queries_path=out / "test-lq.parquet",
+    )  # fmt: skip
+    made = evaluate(toy_encoder, out / "test.parquet", tmp_path / "images", sketches, methods=["random"], limit=8)
+    assert stored["queries"] == 8
+    assert stored["methods"] == made["methods"], "a stored query is the one that evaluation makes of the same seed"
