@@ -67,16 +67,18 @@ def of_spatial() -> tuple[nn.Module, dict[str, Tensor]]:
         indexing=IndexingConfig(image_size=64, hidden=16, channels=C), widths=(8, 8), weights=weights, pretrained=False
     )
     model = distribute(spatial.Model(config, C, K).eval(), CPU)
-    rows = own(
-        noise(1, 192, 2, 2), noise(2, C, 31, 31), boxes(3, 6), classes(4, 6), boxes(3, 6)[:, :4], classes(4, 6)[:, :4]
+    cells = torch.from_numpy(np.random.default_rng(2).integers(0, B, (B, 31, 31)))
+    features, cells, *rest = own(
+        noise(1, 192, 2, 2), cells, boxes(3, 6), classes(4, 6), boxes(3, 6)[:, :4], classes(4, 6)[:, :4]
     )
-    return model, spatial.losses(model, Batch(*rows), config)
+    return model, spatial.losses(model, Batch(features, cells, noise(5, C), *rest), config)
 
 
 def gradients() -> dict[str, Tensor]:
-    """Of all stages' weights, by stage and name, and the losses."""
-    # bf16 rounds a batch of four and one of eight differently; and batch norms only sum over processes on GPUs.
-    torch.cpu._is_avx512_bf16_supported = lambda: False
+    """Of all stages' weights, by stage and name, and the losses.
+
+    Batch norms stay as they are: over processes they sum on GPUs only.
+    """
     torch.set_num_threads(1)
     found = {}
     for name, stage in (("objects", of_objects), ("msbir", of_msbir), ("spatial", of_spatial)):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.training import asking
+from encoders.evaluation.relevance import Gallery, relevances
 from encoders.training.batches import pad
 from encoders.training.losses import contrastive, in_batch, l_ce, l_con, l_sim, relevance, towards, triplet
 
@@ -165,7 +165,7 @@ def test_contrastive_can_be_stepped_where_a_pair_is_one_point():
 
 
 def test_relevance_on_the_device_is_that_of_the_queries():
-    """Eq. 9 against asking's, which is tested against evaluation's; queries and photos of various lengths."""
+    """Eq. 9 as evaluation has it; queries and photos of various lengths."""
     rng = np.random.default_rng(22)
 
     def layouts(most: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -174,7 +174,11 @@ def test_relevance_on_the_device_is_that_of_the_queries():
         boxes = [np.concatenate([start, start + rng.uniform(0.1, 0.4, start.shape)], axis=1) for start in low]
         return [box.astype(np.float32) for box in boxes], [rng.integers(0, 3, n) for n in counts]
 
-    asked, photos = layouts(4), layouts(7)
-    found = relevance(*pad(*asked, 4), *pad(*photos, 9))
-    assert np.allclose(found.numpy(), asking.relevance(*asked, *photos), atol=1e-6)
+    (asked, kinds), (boxes, classes) = layouts(4), layouts(7)
+    owners = np.repeat(np.arange(B), [len(row) for row in boxes])
+    gallery = Gallery.build(np.concatenate(boxes), owners, [str(kind) for kind in np.concatenate(classes)], B)
+    queries = [(row, [str(kind) for kind in its]) for row, its in zip(asked, kinds, strict=True)]
+    expected = [found.of(np.arange(B)) for found in relevances(queries, gallery)]
+    found = relevance(*pad(asked, kinds, 4), *pad(boxes, classes, 9))
+    assert np.allclose(found.numpy(), expected, atol=1e-6)
     assert 0 < float(found.max()) <= 1

@@ -40,7 +40,7 @@ def test_the_papers_networks_have_the_papers_sizes():
     with torch.device("meta"):  # 167 million weights of g need no memory here
         model = spatial.Model(config, channels=256, classes=141, pretrained=False)
         model.pixels = nn.Identity()
-        found = model(torch.zeros(2, 3, 224, 224), torch.zeros(2, 256, 31, 31))
+        found = model(torch.zeros(2, 3, 224, 224), torch.zeros(2, 31, 31, dtype=torch.long), torch.zeros(5, 256))
     assert [tuple(part.shape) for part in found] == [(2, 40768), (2, 40768), (2, 141)]
     assert len(model.image.frozen) == 0
     assert all(weight.requires_grad for weight in model.parameters())
