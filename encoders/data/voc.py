@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,12 +36,18 @@ def read(source: Path, splits: Sequence[str], report: Report, *, progress: Progr
     for split in splits:
         if split not in SPLITS:
             raise DataError(f"split {split!r} is none of VOC: {', '.join(SPLITS)}")
-    lists = [_names(source / "ImageSets" / "Main" / f"{split}.txt") for split in splits]
-    for split, names in zip(splits, lists, strict=True):
+    lists = {split: _names(source / "ImageSets" / "Main" / f"{split}.txt") for split in splits}
+    return _photos(source / "Annotations", lists, report, progress)
+
+
+def _photos(
+    folder: Path, lists: Mapping[str, Sequence[str]], report: Report, progress: Progress | None
+) -> Iterator[Photo]:
+    for split, names in lists.items():
         for number, name in enumerate(names, start=1):
             if progress:
                 progress(split, number, len(names))
-            photo = _photo(source / "Annotations" / f"{name}.xml", SPLITS[split], report)
+            photo = _photo(folder / f"{name}.xml", SPLITS[split], report)
             if photo:
                 yield photo
 
