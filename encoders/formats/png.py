@@ -71,8 +71,14 @@ def write(sketch: dict[str, Any]) -> bytes:
     """Draw one colour an object, without antialiasing, with a legend of colours and labels.
 
     Raises:
-        SketchError: The canvas is too large for a PNG, or later objects cover one wholly.
+        SketchError: The canvas is too large for a PNG, later objects cover one wholly, or one has a weight or is a
+            word without strokes, which a PNG cannot hold.
     """
+    for index, item in enumerate(sketch["objects"]):
+        what = f"its weight of {item['weight']:g}" if "weight" in item else "a word without strokes"
+        if "weight" in item or not item.get("strokes"):
+            name = f'object {index} "{item["label"]}"' if "label" in item else f"object {index}"
+            raise SketchError(f"{name}: a PNG cannot hold {what}; save it as .json or .svg")
     width, height = sketch["width"], sketch["height"]
     if width * height > MAX_PIXELS:
         raise SketchError(f"a canvas of {width} x {height} is too large for a PNG sketch; save it as .json or .svg")

@@ -1,6 +1,6 @@
-"""Stroke JSON: ``{"width", "height", "objects": [{"label"?, "bbox"?, "strokes": [[[x…], [y…]], …]}]}``.
+"""Stroke JSON: ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?: [[[x…], [y…]], …]}]}``.
 
-Stroke lists as in Quick, Draw!, in canvas pixels.
+Stroke lists as in Quick, Draw!, in canvas pixels; an object without strokes is its label over its bbox.
 """
 
 from __future__ import annotations

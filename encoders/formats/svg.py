@@ -1,9 +1,10 @@
 """SVG: one ``<g>`` an object.
 
 Each group at the top is an object, with all the groups inside it; each loose shape at the top is one too. A single
-group that holds nothing but groups (an editor's layer) is looked into. Text is not strokes and is left out, so is
-what ``display``, ``visibility`` or ``opacity`` hide (as attribute or inline style; style sheets are not applied),
-and a rectangle without outline that covers the canvas (a background).
+group that holds nothing but groups (an editor's layer) is looked into. A group of one rectangle and a text is a word
+over a box; any other text is not strokes and is left out, so is what ``display``, ``visibility`` or ``opacity`` hide
+(as attribute or inline style; style sheets are not applied), and a rectangle without outline that covers the canvas (a
+background).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import re
 from collections.abc import Iterator
 from typing import Any
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -66,35 +67,37 @@ def read(data: bytes) -> dict[str, Any]:
     """
     root = parse_xml(data)
     canvas = _Canvas(root)
-    tops = [(node, canvas.transform, "") for node in _members(root, canvas.transform, canvas)]
+    tops = [(node, canvas.transform, "", 1.0) for node in _members(root, canvas.transform, canvas)]
     while len(tops) == 1 and tops[0][0].tag in _GROUPS:
-        layer, transform, outer = tops[0]
+        layer, transform, outer, weight = tops[0]
         placed = transform @ _transform(layer)
         inner = _members(layer, placed, canvas)
         if not inner or any(node.tag not in _GROUPS for node in inner):
             break
         # A group in a group is a layer with one object; either of them may carry the name.
         label = (_label(layer) or outer) if len(inner) == 1 else ""
-        tops = [(node, placed, label) for node in inner]
+        tops = [(node, placed, label, _weight(layer, weight)) for node in inner]
     objects: list[dict[str, Any]] = []
-    for node, transform, outer in tops:
-        strokes = list(_strokes(node, transform, canvas, visible=True))
-        if not strokes:
+    for node, transform, outer, weight in tops:
+        item = _word(node, transform, canvas) or {"strokes": list(_strokes(node, transform, canvas, visible=True))}
+        if item.get("strokes") == []:
             if node.tag not in _GROUPS or _empty_layer(node):
                 continue
             raise SketchError(f"object {len(objects)}, {node.name}, has no ink; draw it, hide it or remove it")
-        item: dict[str, Any] = {"strokes": strokes}
-        label = _label(node) or outer
+        label = item.get("label") or _label(node) or outer
         if label:
             item["label"] = label
-        if "data-bbox" in node.attributes:
+        if "data-bbox" in node.attributes and "strokes" in item:
             item["bbox"] = _placed_box(node, transform)
-        objects.append(item)
+        objects.append({**item, "weight": _weight(node, weight)})
     return {"width": canvas.width, "height": canvas.height, "objects": objects}
 
 
 def write(sketch: dict[str, Any]) -> bytes:
-    """One ``<g>`` an object, its label and bbox in ``data-label`` and ``data-bbox``; rounded to 1/1000 pixel."""
+    """One ``<g>`` an object, its strokes rounded to 1/1000 pixel, label, bbox and weight in ``data-`` attributes.
+
+    A word over a box is a rectangle and a text; what is not wanted is dashed.
+    """
     width, height = sketch["width"], sketch["height"]
     line = max(1.0, max(width, height) / 160)
     lines = [
@@ -102,16 +105,72 @@ def write(sketch: dict[str, Any]) -> bytes:
         f'fill="none" stroke-width="{line:g}" stroke-linecap="round" stroke-linejoin="round">'
     ]
     for index, item in enumerate(sketch["objects"]):
-        extra = f" data-label={quoteattr(item['label'])}" if "label" in item else ""
-        if "bbox" in item:
+        drawn = item.get("strokes", [])
+        extra = f" data-label={quoteattr(item['label'])}" if drawn and "label" in item else ""
+        if "weight" in item:
+            dashes = f' stroke-dasharray="{2 * line:g} {2 * line:g}"' if item["weight"] < 0 else ""
+            extra += f' data-weight="{item["weight"]!r}"{dashes}'
+        if drawn and "bbox" in item:
             extra += f' data-bbox="{" ".join(repr(value) for value in item["bbox"])}"'
         red, green, blue = PALETTE[index % len(PALETTE)]
-        lines.append(f'<g{extra} stroke="#{red:02x}{green:02x}{blue:02x}">')
-        for xs, ys in item["strokes"]:
+        colour = f"#{red:02x}{green:02x}{blue:02x}"
+        lines.append(f'<g{extra} stroke="{colour}">')
+        if not drawn:
+            lines += _compose_word(item["label"], item["bbox"], colour)
+        for xs, ys in drawn:
             points = [f"{round(x, 3)!r} {round(y, 3)!r}" for x, y in zip(xs, ys, strict=True)]
             lines.append(f'<path d="M{" L".join(points)}{"Z" if len(points) == 1 else ""}"/>')
         lines.append("</g>")
     return "\n".join([*lines, "</svg>", ""]).encode()
+
+
+def _compose_word(label: str, bbox: list[float], colour: str) -> list[str]:
+    """A box with a word in it."""
+    x0, y0, x1, y1 = bbox
+    size = max(1.0, min((y1 - y0) / 3, 1.5 * (x1 - x0) / len(label)))
+    return [
+        f'<rect x="{x0!r}" y="{y0!r}" width="{x1 - x0!r}" height="{y1 - y0!r}"/>',
+        f'<text x="{(x0 + x1) / 2:g}" y="{(y0 + y1) / 2:g}" font-size="{size:g}" text-anchor="middle" stroke="none" '
+        f'fill="{colour}" xml:space="preserve">{escape(label)}</text>',
+    ]
+
+
+def _word(node: Node, transform: Transform, canvas: _Canvas) -> dict[str, Any] | None:
+    """Label and bbox of a group of one rectangle and a text; None for anything else.
+
+    What is written in the box is the word, whatever name an editor keeps for the group.
+    """
+    shown = [child for child in node.children if _drawn(child)]
+    texts = [_text(child) for child in node.children if child.tag == "text" and _style(child, "display") != "none"]
+    if node.tag not in _GROUPS or [child.tag for child in shown] != ["rect"] or len(texts) != 1 or not texts[0]:
+        return None
+    rectangle = shown[0]
+    placed = transform @ _transform(node) @ _transform(rectangle)
+    out = Flattener(placed[:2], canvas.tolerance)
+    try:
+        _draw(rectangle, out, canvas)
+    except (PathError, OverflowError) as error:
+        raise SketchError(f"{rectangle.name}: {error}; mend or redraw it") from None
+    if not out.strokes:
+        raise SketchError(f'{rectangle.name}: the box of the word "{texts[0]}" has no size; draw it larger')
+    corners = np.concatenate(out.strokes, axis=1)
+    return {"label": texts[0], "bbox": [*corners.min(axis=1).tolist(), *corners.max(axis=1).tolist()]}
+
+
+def _text(node: Node) -> str:
+    """What a text says; a line break, and a ``<tspan>``, which editors make of a line, separates words."""
+    parts = [node.text, *(_text(child) for child in node.children if child.tag == "tspan")]
+    return re.sub(r" *[\t\r\n]+ *", " ", "\n".join(parts)).strip()
+
+
+def _weight(node: Node, outer: float) -> float:
+    """Its ``data-weight``, or the one of the layer around it."""
+    if "data-weight" not in node.attributes:
+        return outer
+    values = _numbers(node, "data-weight", node.attributes["data-weight"])
+    if len(values) != 1:
+        raise SketchError(f"{node.name}: its data-weight has to be one number, found {len(values)}")
+    return values[0]
 
 
 def _strokes(node: Node, transform: Transform, canvas: _Canvas, visible: bool) -> Iterator[np.ndarray]:

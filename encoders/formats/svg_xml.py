@@ -18,7 +18,7 @@ _FOREIGN = {"metadata", "namedview", "RDF"}  # what editors keep for themselves;
 
 @dataclass
 class Node:
-    """One element: its local name, its attributes under their written names, its children and a title's text."""
+    """One element: local name, attributes under their written names, children, and what a title or a text says."""
 
     tag: str
     attributes: dict[str, str]
@@ -112,7 +112,7 @@ class _Builder:
 
     def _characters(self, text: str) -> None:
         node = self.open[-1]
-        if node.tag == "title":
+        if node.tag in ("title", "text", "tspan"):
             node.text = (node.text + text)[:MAX_TITLE]
         elif node.tag == "style":
             node.text += text

@@ -16,6 +16,7 @@ from PIL import Image
 
 from encoders.errors import SketchError
 from encoders.formats import MAX_BYTES
+from encoders.rendering import caption
 from encoders.sketch import MAX_OBJECTS, MAX_POINTS, MIN_EXTENT, Sketch, SketchObject
 
 SQUARE = [[[10, 30, 30, 10, 10], [20, 20, 60, 60, 20]]]
@@ -39,7 +40,11 @@ def sketches(draw: st.DrawFn) -> Sketch:
             for n in draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
         ]
         bbox = draw(st.none() | st.just((1.5, 2.0, 30.25, 40.0)))
-        objects.append(SketchObject(tuple(strokes), draw(labels), bbox))
+        weight = draw(st.sampled_from([1.0, 0.1, 4.0, -1.0]) if objects else st.just(1.0))
+        if draw(st.booleans()):
+            objects.append(SketchObject(tuple(strokes), draw(labels), bbox, weight))
+        else:
+            objects.append(SketchObject((), "a word", (1.5, 2.0, 30.25, 40.0), weight))
     return Sketch(300, 300, tuple(objects))
 
 
@@ -85,6 +90,7 @@ def test_objects_are_equal_by_value_and_cannot_be_changed():
     first, second = SketchObject(SQUARE, "dog"), SketchObject(SQUARE, "dog")
     assert first == second
     assert first != SketchObject(SQUARE, "cat")
+    assert first != SketchObject(SQUARE, "dog", weight=-1)
     assert len({first, second}) == 1
     with pytest.raises(ValueError, match="read-only"):
         first.strokes[0][0, 0] = 5
@@ -92,8 +98,18 @@ def test_objects_are_equal_by_value_and_cannot_be_changed():
 
 BAD = [
     ({"width": 10, "height": 10, "objects": []}, "the sketch is empty: it has no objects"),
-    (one(strokes=[]), 'object 0 "dog": it has no ink'),
-    (one(strokes=[[[], []]]), 'object 0 "dog": it has no ink'),
+    (one(strokes=[]), 'object 0 "dog": it has no ink, and its word no place; draw it, or give it a bbox'),
+    (one(strokes=[[[], []]]), 'object 0 "dog": it has no ink, and its word no place'),
+    (one(strokes=[], label=None), "object 0: it has no ink; draw it, give it a label and a bbox, or remove it"),
+    (one(strokes=[], label=" ", bbox=[0, 0, 9, 9]), "object 0: it has no ink; draw it, give it a label"),
+    (one(strokes=None), "strokes have to be a list, found NoneType"),
+    (one(weight=0), 'object 0 "dog": its weight has to be a number from -4 to 4, but not 0 .* found 0'),
+    (one(weight=4.5), "its weight .* found 4.5"),
+    (one(weight=math.nan), "its weight .* found nan"),
+    (one(weight=-math.inf), "its weight .* found -inf"),
+    (one(weight="heavy"), "its weight .* found 'heavy'"),
+    (one(weight=True), "its weight .* found True"),
+    (one(weight=-1), "no object is wanted, .* give at least one a weight above 0"),
     (one(strokes=[[[200, 300], [10, 20]]]), 'object 0 "dog": its ink .* wholly outside the canvas of 100 x 80'),
     (one(bbox=[-20, -20, -5, -5]), "its bbox .* wholly outside"),
     (one(bbox=[30, 0, 10, 10]), "needs x0 < x1 and y0 < y1"),
@@ -109,7 +125,7 @@ BAD = [
     (one(label=7), "label has to be text, found int"),
     (one(label="a\x00b"), "control characters"),
     (one(label="a" * 201), "201 characters"),
-    (one(colour="red"), "object 0: unknown key 'colour'; known are strokes, label, bbox"),
+    (one(colour="red"), "object 0: unknown key 'colour'; known are strokes, label, bbox, weight"),
     ({**one(), "size": 3}, "the sketch: unknown key 'size'; known are width, height, objects"),
     ({"width": 10, "height": 10}, 'the key "objects" is missing'),
     ({**one(), "objects": [5]}, "object 0 has to be an object .* found int"),
@@ -129,6 +145,26 @@ def test_what_is_wrong_is_said_with_its_place(data: dict[str, Any], message: str
         Sketch.from_dict(data)
     with pytest.raises(SketchError, match=f"^my.json: .*{message}"):
         Sketch.from_bytes(json.dumps(data).encode(), name="my.json")
+
+
+def test_an_object_is_strokes_or_a_word_or_both():
+    word = SketchObject((), "dog", (0, 0, 50, 40), weight=-0.5)
+    assert (word.strokes, word.box, word.weight) == ((), (0, 0, 50, 40), -0.5)
+    assert word.to_dict() == {"label": "dog", "bbox": [0, 0, 50, 40], "weight": -0.5}
+    assert SketchObject(SQUARE).to_dict() == {"strokes": SQUARE}
+    left_out = Sketch.from_dict({"width": 9, "height": 9, "objects": [{"label": "dog", "bbox": [0, 0, 5, 5]}]})
+    assert left_out.objects == (SketchObject(strokes=[[[], []]], label="dog", bbox=(0, 0, 5, 5)),)
+
+
+def test_without_strokes_a_sketch_keeps_its_layout():
+    line = SketchObject([[[0, 100], [40, 40]]], "sea", weight=2)
+    drawn = Sketch(100, 80, (SketchObject(SQUARE, "dog"), line, SketchObject(SQUARE, "cat", (-9, 3, 30, 90), -1)))
+    words = drawn.without_strokes()
+    assert all(item.strokes == () for item in words.objects)
+    assert [(o.label, o.weight) for o in words.objects] == [("dog", 1), ("sea", 2), ("cat", -1)]
+    np.testing.assert_allclose(words.boxes, drawn.boxes, atol=1e-6)
+    with pytest.raises(SketchError, match="object 1: it has no label to stand for its strokes; give it one"):
+        Sketch(100, 80, (line, SketchObject(SQUARE))).without_strokes()
 
 
 def test_a_million_points_are_refused():
@@ -187,6 +223,22 @@ def test_the_reader_is_picked_by_content(tmp_path: Path):
         assert Sketch.open(tmp_path / "a.txt").objects[0].label == "dog"
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": 2}, 'object 0 "dog": a PNG cannot hold its weight of 2; save it as .json or .svg'),
+        ({"strokes": [], "bbox": [0, 0, 9, 9]}, 'object 0 "dog": a PNG cannot hold a word without strokes; save it as'),
+    ],
+)
+def test_what_a_png_cannot_hold_is_named(tmp_path: Path, change: dict[str, Any], message: str):
+    sketch = Sketch.from_dict(one(**change))
+    with pytest.raises(SketchError, match=message):
+        sketch.save(tmp_path / "a.png")
+    for suffix in (".json", ".svg"):
+        sketch.save(tmp_path / f"a{suffix}")
+        assert Sketch.open(tmp_path / f"a{suffix}") == sketch
+
+
 def test_saving_where_one_cannot_leaves_the_old_file(tmp_path: Path):
     sketch = Sketch.from_dict(one())
     with pytest.raises(SketchError, match=r'cannot write "\.gif"; use one of \.json, \.svg, \.png'):
@@ -214,6 +266,29 @@ def test_render_draws_each_object_in_its_colour():
     assert image.getpixel((299, 5)) == (0, 0, 50)
     assert {image.getpixel((60, 225)), image.getpixel((250, 150))} == {(214, 39, 40), (31, 98, 200)}
     assert Sketch(60_000, 3, (SketchObject([[[1, 2], [1, 2]]]),)).render().size == (1024, 1)
+
+
+def test_render_shows_words_and_what_is_not_wanted():
+    word = {"label": "dog", "bbox": [20, 20, 380, 280]}
+
+    def red(**changes: Any) -> np.ndarray:
+        objects = ({**word, **changes}, {"label": "a", "bbox": [390, 290, 400, 300]})
+        pixels = np.asarray(Sketch.from_dict({"width": 400, "height": 300, "objects": objects}).render())
+        return (pixels == (214, 39, 40)).all(axis=2)
+
+    wanted, unwanted = red(), red(weight=-1)
+    assert wanted[140:160, 190:210].mean() > 0.3  # the word, on its colour, in the middle
+    assert wanted[18:23, 22:378].any(axis=0).all()  # the box's upper edge
+    assert 0.3 < unwanted[18:23, 22:378].any(axis=0).mean() < 0.8  # dashed
+    assert wanted[30:120, 40:120].sum() == 0 < unwanted[30:120, 40:120].sum()  # and crossed out
+
+
+@pytest.mark.parametrize(
+    ("label", "weight", "text"),
+    [("dog", 1, "dog"), ("dog", -1, "not dog"), (None, 2, "3 x2"), ("dog", -0.5, "not dog x0.5")],
+)
+def test_captions(label: str | None, weight: float, text: str):
+    assert caption(SketchObject(SQUARE, label, weight=weight), 3) == text
 
 
 def test_render_draws_ink_however_far_it_leaves_the_canvas() -> None:

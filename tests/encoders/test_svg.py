@@ -269,6 +269,10 @@ def test_hostile_documents_are_refused(text: str, message: str):
         (f'<g transform="rotate(1 2)">{LINE}</g>', "its transform 'rotate"),
         ('<g id="dog"/><g>' + LINE + "</g>", "object 0, <g id='dog'>, has no ink"),
         ("<text>only words</text>", "the sketch is empty"),
+        (f'<g data-weight="much">{LINE}</g>', "its data-weight cannot be read: expected a number at 'much'"),
+        (f'<g data-weight="1 2">{LINE}</g>', "its data-weight has to be one number, found 2"),
+        (f'<g data-weight="0">{LINE}</g>', "its weight has to be a number from -4 to 4, but not 0"),
+        ('<g><rect id="b" width="9"/><text>dog</text></g>', "<rect id='b'>: the box of the word \"dog\" has no size"),
         ("", "the sketch is empty"),
         ('<path d="M900 900 h5"/>', "wholly outside the canvas"),
         ("<path d='M1 1" + " L2 2" * 100_001 + "'/>", "simplify it"),
@@ -297,16 +301,62 @@ def test_impossible_canvases(head: str, message: str):
         read(LINE, head)
 
 
+BOX = '<rect x="10" y="20" width="30" height="40"/>'
+
+
+@pytest.mark.parametrize(
+    ("body", "label", "box"),
+    [
+        (f"<g>{BOX}<text>dog</text></g>", "dog", (10, 20, 40, 60)),
+        (f'<g id="cat" data-label="cat">{BOX}<text>dog</text></g>', "dog", (10, 20, 40, 60)),  # what one reads
+        (f"<g>{BOX}<text>\n  <tspan>ice</tspan>\n  <tspan>cream &amp; co</tspan>\n</text></g>", "ice cream & co", None),
+        (f'<g transform="scale(2)">{BOX}<text>dog</text></g>', "dog", (20, 40, 80, 120)),
+        ('<g><rect width="100%" height="100%"/><text>sky</text></g>', "sky", (0, 0, 200, 200)),  # no background
+        (f"<g id='layer'><g>{BOX}<text>dog</text></g></g>", "dog", (10, 20, 40, 60)),
+    ],
+)
+def test_a_box_and_a_text_are_a_word_over_a_box(body: str, label: str, box: tuple[float, ...] | None):
+    (item,) = read(body).objects
+    assert (item.strokes, item.label) == ((), label)
+    assert item.box == pytest.approx(box or (10, 20, 40, 60))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [f"<g>{BOX}</g>", f"<g>{BOX}<text> </text></g>", f"<g>{BOX}{LINE}<text>dog</text></g>", f"{BOX}<text>dog</text>",
+     f'<g>{BOX}<text display="none">dog</text></g>'],
+)  # fmt: skip
+def test_any_other_rectangle_is_drawn(body: str):
+    assert all(item.strokes and item.label is None for item in read(body).objects)
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        (f'<g data-weight="-1">{LINE}</g><g data-weight=" 2.5 ">{LINE}</g>{LINE}', [-1, 2.5, 1]),
+        (f'<path data-weight=".5" d="M1 1L9 9"/>{LINE}', [0.5, 1]),
+        (f'<g data-weight="2"><g data-weight="-1">{LINE}</g><g>{LINE}</g></g>', [-1, 2]),  # a layer's own
+        (f'{LINE}<g data-weight="-1">{BOX}<text>dog</text></g>', [1, -1]),
+    ],
+)
+def test_weights(body: str, weights: list[float]):
+    assert [item.weight for item in read(body).objects] == weights
+
+
 coordinates = st.floats(0, 400)
+
+
+words = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn")), max_size=10)
 
 
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.tuples(
-            st.lists(st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=5), min_size=1, max_size=3),
-            st.none() | st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn")), max_size=10),
+            st.lists(st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=5), max_size=3),
+            st.none() | words,
             st.none() | st.just((1 / 3, 2.0, 50.0, 60.0)),
+            st.sampled_from([1.0, 2.5, -1.0]),
         ),
         min_size=1,
         max_size=5,
@@ -315,12 +365,16 @@ coordinates = st.floats(0, 400)
 def test_svg_round_trip(drawing):
     from encoders.formats import svg
 
-    objects = tuple(SketchObject([np.array(s).T for s in ink], label, box) for ink, label, box in drawing)
-    sketch = Sketch(400, 400, objects)
+    objects = [
+        SketchObject([np.array(s).T for s in ink], label, box, weight) if ink
+        else SketchObject((), f"a {label}", (1 / 3, 2.0, 50.0, 60.0), weight)
+        for ink, label, box, weight in drawing
+    ]  # fmt: skip
+    sketch = Sketch(400, 400, (*objects, SketchObject((), "b", (0, 0, 400, 400))))
     again = Sketch.from_bytes(svg.write(sketch.to_dict()))
     assert (again.width, again.height) == (400, 400)
     for old, new in zip(sketch.objects, again.objects, strict=True):
-        assert new.label == old.label
+        assert (new.label, new.weight, len(new.strokes)) == (old.label, old.weight, len(old.strokes))
         assert new.box == pytest.approx(old.box, abs=0.001)
         for a, b in zip(old.strokes, new.strokes, strict=True):
             np.testing.assert_allclose(b, a, atol=0.00051)
