@@ -87,7 +87,7 @@ def test_every_command_has_help_and_is_in_the_readme(program, command):
     assert f"compsketch {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all", "calibration")]
+STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all", "semir", "calibration")]
 SETS = ("openimages", "coco", "voc", "quickdraw", "tuberlin", "sketchy", "sets", "queries")
 GROUPS = [*STAGES, *(("data", name) for name in SETS)]
 
