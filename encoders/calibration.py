@@ -92,7 +92,8 @@ class Calibration:
 
     def apply(self, scores: ArrayLike, group: str | None) -> Floats | None:
         """Probabilities of relevance, or None for queries of a group that was not fitted."""
-        return self.groups[group].apply(scores) if group in self.groups else None
+        fitted = None if group is None else self.groups.get(group)
+        return None if fitted is None else fitted.apply(scores)
 
     def to_dict(self) -> dict[str, Any]:
         """As a bundle's configuration keeps it."""

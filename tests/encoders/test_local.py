@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 
 from encoders import backbones
 from encoders.bundle import Bundle
+from encoders.calibration import Calibration, Sigmoid
 from encoders.errors import BundleError, CompsketchError, ImageError
 from encoders.indexing import IndexingBranch, IndexingConfig
 from encoders.local import LocalEncoder, Networks
@@ -410,3 +411,27 @@ def test_a_damaged_file_is_a_bundle_error(tiny_bundle, tmp_path):
 def test_there_is_no_such_bundle(tmp_path):
     with pytest.raises(BundleError, match="nothing"):
         LocalEncoder.open(str(tmp_path / "nothing"))
+
+
+# --- why, and how likely ---
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (2, 1), (1, -1)])
+@pytest.mark.parametrize("words", [False, True])
+def test_an_explanation_sums_to_the_score(encoder, weights, words):
+    objects = [replace(one, weight=w) for one, w in zip(sketch(("cat", "dog")).objects, weights, strict=True)]
+    drawn, stored = Sketch(200, 120, objects), encoder.encode_images(pictures(3))
+    scores = stored @ encoder.encode_sketches([drawn], words=words)[0]
+    explained = encoder.explain(drawn, stored, words=words)
+    assert [one.score for one in explained] == pytest.approx(scores.tolist(), abs=1e-5)
+    assert {one.objects.shape for one in explained} == {(2, 7, 7)}
+    assert all(np.abs(one.totals).min() > 1e-6 for one in explained)  # each object has its part
+
+
+def test_confidence_is_what_the_bundle_says_of_such_a_sketch(encoder, tiny_bundle):
+    bundle, told = Bundle.load(tiny_bundle), Calibration({"strokes/2": Sigmoid(10.0, -5.0, 100, 5)})
+    calibrated = LocalEncoder(Bundle({**bundle.config, "calibration": told.to_dict()}, bundle.tensors), device="cpu")
+    assert calibrated.fingerprint == encoder.fingerprint
+    assert calibrated.confidence(sketch(), np.array([0.5, 0.9])) == pytest.approx([0.5, 1 / (1 + np.exp(-4))])
+    assert calibrated.confidence(Sketch(90, 90, (SketchObject(LOOP),)), np.array([0.5])) is None
+    assert encoder.confidence(sketch(), np.array([0.5])) is None
