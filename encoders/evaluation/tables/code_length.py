@@ -6,11 +6,11 @@ quantisers' codebooks on the gallery itself, as Milvus does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from encoders.errors import CompsketchError
 from encoders.evaluation.quantised import NLIST, IvfPq, lists
 from encoders.evaluation.ranking import rank, rerank
 from encoders.evaluation.scores import DEEP
@@ -42,22 +42,23 @@ class Code:
     opq: bool = True
 
 
-def codes(rows: int, largest: int, seed: int) -> list[Code]:
-    """All that are measured: bytes, then d, then lists and probes; what does not fit the data is left out.
+def codes(rows: int, dims: Sequence[int], dim: int, seed: int) -> list[Code]:
+    """All that are measured: bytes, then d, then lists and probes; what the photos are too few for is left out.
 
     Args:
         rows: Photos in the gallery.
-        largest: The largest d that PCA can give.
+        dims: Every d.
+        dim: The d at which bytes, lists and probes are varied.
         seed: Of the quantisers.
     """
     scaled = lists(rows)
     base = IvfPq(nlist=scaled, m=M, nprobe=scaled, seed=seed)
-    found = [Code(DIM, replace(base, m=m), opq) for m in BYTES for opq in (True, False)]
-    found += [Code(dim, base, opq) for dim in DIMS if dim != DIM for opq in (True, False)]
+    found = [Code(dim, replace(base, m=m), opq) for m in BYTES for opq in (True, False)]
+    found += [Code(other, base, opq) for other in dims if other != dim for opq in (True, False)]
     for nlist in dict.fromkeys((scaled, NLIST)):
-        found += [Code(DIM, replace(base, nlist=nlist, nprobe=probes)) for probes in PROBES if probes < nlist]
-    found.append(Code(DIM, replace(base, nlist=NLIST, nprobe=NLIST)))
-    fits = [code for code in found if code.dim <= largest and code.dim % code.index.m == 0]
+        found += [Code(dim, replace(base, nlist=nlist, nprobe=probes)) for probes in PROBES if probes < nlist]
+    found.append(Code(dim, replace(base, nlist=NLIST, nprobe=NLIST)))
+    fits = [code for code in found if code.dim % code.index.m == 0]
     return [code for code in fits if max(int(code.index.nlist or 0), 1 << code.index.nbits) <= rows]
 
 
@@ -67,17 +68,23 @@ def recall(found: np.ndarray, exact: np.ndarray, k: int) -> np.ndarray:
     return np.array([np.isin(best[:k], some[:k]).mean() for best, some in zip(exact, found, strict=True)])
 
 
-def table(study: Study) -> Table:
-    """Exact search in 49 D and in d dimensions, then every code against exact search in its own d dimensions."""
+def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
+    """Exact search in 49 D and in d dimensions, then every code against exact search in its own d dimensions.
+
+    Args:
+        study: Its queries, and all photos of its folder.
+        dims: Every d, ascending.
+        dim: The d at which bytes, lists and probes are varied.
+
+    Raises:
+        CompsketchError: The photos are too few, or too much alike, for so many dimensions.
+    """
     photos, queries, benchmark = study.embedded(study.whole.paths), study.queries, study.whole
     held_out = len(study.unseen.paths)
     sample = photos[held_out:]
     rng = np.random.default_rng(study.seed)
     sample = sample[rng.permutation(len(sample))[:SAMPLES]]
-    largest = min(max(DIMS), len(sample) - 1, sample.shape[1])
-    if largest < min(DIMS):
-        raise CompsketchError(f"{len(sample)} photos are too few for {min(DIMS)} principal axes; give more in --data")
-    centre, axes, _ = principal_axes(sample, largest)
+    centre, axes, _ = principal_axes(sample, max(dims))
     answered = benchmark.possible([TAU])[0] > 0
 
     def row(what: tuple[Cell, ...], found: np.ndarray, exact: np.ndarray, again: np.ndarray | None) -> tuple[Cell, ...]:
@@ -96,13 +103,13 @@ def table(study: Study) -> Table:
     rows = [row(("exact", photos.shape[1], 4 * photos.shape[1], None, None, None), full, full, None)]
     spaces: dict[tuple[int, int | None], tuple[np.ndarray, np.ndarray]] = {}
     exact: dict[int, np.ndarray] = {}
-    for dim in (dim for dim in DIMS if dim <= largest):
-        pca = Projection(axes[:dim].astype(np.float32), (-axes[:dim] @ centre).astype(np.float32))
-        spaces[dim, None] = pca.apply(queries), pca.apply(photos)
-        exact[dim] = rank(*spaces[dim, None], DEEP)
-        rows.append(row(("exact", dim, 4 * dim, None, None, None), exact[dim], full, None))
-        study.progress("exact search", dim, largest)
-    chosen = codes(len(photos), largest, study.seed)
+    for done, d in enumerate(dims, start=1):
+        pca = Projection(axes[:d].astype(np.float32), (-axes[:d] @ centre).astype(np.float32))
+        spaces[d, None] = pca.apply(queries), pca.apply(photos)
+        exact[d] = rank(*spaces[d, None], DEEP)
+        rows.append(row(("exact", d, 4 * d, None, None, None), exact[d], full, None))
+        study.progress("exact search", done, len(dims))
+    chosen = codes(len(photos), dims, dim, study.seed)
     for done, code in enumerate(chosen, start=1):
         rotated = (code.dim, code.index.m if code.opq else None)
         if rotated not in spaces:

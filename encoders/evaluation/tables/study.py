@@ -133,7 +133,7 @@ class Study:
 
     def embedded(self, paths: Sequence[Path]) -> np.ndarray:
         """E_I of photos, (n, 49 D) float32 mapped from disk, where it stays from one run to the next."""
-        state = blake2b(self.encoder.fingerprint.encode(), digest_size=8)
+        state = blake2b(self.bundle.fingerprint.encode(), digest_size=8)
         for path in paths:
             state.update(f"{path.parent.parent.name}/{path.name}:{path.stat().st_size}\n".encode())
         file = self.work / f"photos-{state.hexdigest()}.npy"

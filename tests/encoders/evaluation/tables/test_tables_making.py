@@ -72,11 +72,20 @@ def test_the_ceiling_starts_from_what_the_search_gives(study):
 
 
 def test_codes_are_compared_with_exact_search(study):
-    table = code_length.table(study)
-    assert [cell(table, row, "recall@10").value for row in (0, 1)] == [1, pytest.approx(1, abs=0.2)]
-    for row in table.rows[2:]:
-        assert row[0] != "IVF_PQ" or row[table.columns.index("recall@200")].value <= 1
-    assert {row[0] for row in table.rows} == {"exact", "IVF_PQ"}
+    table = code_length.table(study, dims=(16, 32), dim=32)
+    searches = [(cell(table, row, "search"), cell(table, row, "d")) for row in range(4)]
+    assert searches == [("exact", 49 * 8), ("exact", 16), ("exact", 32), ("IVF_PQ", 32)]
+    assert cell(table, 0, "recall@200").value == cell(table, 0, "mAP kept").value == 1
+    for row in range(3, len(table.rows)):
+        assert 0 < cell(table, row, "recall@200").value <= 1
+        assert cell(table, row, "mAP, re-ranked").value == pytest.approx(
+            cell(table, row, "kept, re-ranked").value * exact_map(table, row)
+        )
+
+
+def exact_map(table, row):
+    """mAP of exact search in the dimensions that a code has."""
+    return next(cell(table, i, "mAP").value for i in range(1, 3) if cell(table, i, "d") == cell(table, row, "d"))
 
 
 def test_sheets_show_true_boxes_and_relevance(study):
