@@ -23,7 +23,7 @@ FOLDS = 3
 SHOWN = 20  # hits that one looks at: section 4.4 shows as many
 
 
-def train(folder: Path, data: Path, *, progress: Progress | None = None) -> Path:
+def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress | None = None) -> Path:
     """Calibrate a bundle on the held-out part of a data folder, and keep the result in its configuration.
 
     The bundle's tensors and fingerprint stay as they are: collections that it made stay its own.
@@ -31,6 +31,7 @@ def train(folder: Path, data: Path, *, progress: Progress | None = None) -> Path
     Args:
         folder: Of the bundle; it is written anew.
         data: Folders with ``annotations.json`` beside ``images/``, and sketches, as training reads them.
+        runtime: See `runtimes.compile_module`.
         progress: Called with what is being encoded, how many are done, and of how many.
 
     Returns:
@@ -47,7 +48,7 @@ def train(folder: Path, data: Path, *, progress: Progress | None = None) -> Path
         raise DataError(f"{data} has no {missing}; give the folder that the bundle was trained on")
     sources = [(path, path.parent / "images") for path in annotated]
     sketches = SketchSet.join([read_sketches(path) for path in drawn])
-    found = calibrate(LocalEncoder(bundle), sources, sketches, read_class_map(), progress=progress)
+    found = calibrate(LocalEncoder(bundle, runtime=runtime), sources, sketches, read_class_map(), progress=progress)
     Bundle({**bundle.config, "calibration": found.to_dict()}, bundle.tensors).save(folder)
     return folder
 
