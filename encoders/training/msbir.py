@@ -24,10 +24,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
+from encoders.training.crops import MIN_AREA, compute_crops, crop_list
 from encoders.training.data import TrainingSet, crops, read_training_set
 from encoders.training.loop import Course, Work, adam, autocast, constant, fit, generator
 from encoders.training.losses import contrastive, triplet
-from encoders.training.objects import MIN_AREA, Branches, SketchDraw, compute_crops, crop_list, evenly, measure, save
+from encoders.training.objects import Branches, SketchDraw, evenly, measure, save
 from encoders.training.processes import gather, gather_all, per_process, rank, team
 
 

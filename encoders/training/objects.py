@@ -7,7 +7,6 @@ to photos. `msbir` trains them in the paper's own stages.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,16 +17,52 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from encoders.objects import ObjectConfig, ObjectEncoder, Pooled, normalise
-from encoders.runtimes import Normalise, compile_module
+from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.training.augment import rasters
-from encoders.training.checkpoints import digest, save_result
-from encoders.training.data import TrainingSet, crops, read_training_set
-from encoders.training.loop import Course, Work, adam, autocast, fit, generator
+from encoders.training.checkpoints import save_result
+from encoders.training.crops import Crops, crop_features
+from encoders.training.data import TrainingSet, read_training_set
+from encoders.training.edges import Edges, edge_maps
+from encoders.training.loop import Course, Work, adam, autocast, fit, generator, one_cycle
 from encoders.training.losses import triplet
 from encoders.training.processes import first_alone, gather, gather_all, per_process, rank, team
 
-MIN_AREA = 0.01  # of its photo: smaller boxes are no crops
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that are alike.
+
+    Attributes:
+        epochs: How many.
+        side: Of the rasters, in pixels: most of training at a smaller size costs half.
+        strength: Of their variation.
+        edges: Edge maps of photographed objects a step beside the sketches, of all processes together.
+    """
+
+    epochs: int
+    side: int
+    strength: float = 1.0
+    edges: int = 0
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Phases over which the learning rate rises and falls once.
+
+    Attributes:
+        phases: One after the other.
+        rate: Factor of the learning rates.
+        photo_class_weight: How much likelier a sketch is drawn if its class has photos.
+    """
+
+    phases: tuple[Phase, ...]
+    rate: float = 1.0
+    photo_class_weight: float = 3.0
+
+    @property
+    def plan(self) -> list[Phase]:
+        """Each epoch's phase."""
+        return [phase for phase in self.phases for _ in range(phase.epochs)]
 
 
 @dataclass(frozen=True)
@@ -37,12 +72,12 @@ class Config:
     Attributes:
         recipe: Whose part this is.
         objects: Sizes of the encoders.
-        phases: (epochs, side of the raster, strength of its variation): most of training at a smaller size costs half.
+        cycles: What is drawn, and the course of the learning rate: once through everything, once with edge maps of
+            photos, once with what has photos mostly, since nothing else can be found.
         pretrained: Start from ImageNet weights.
         photos: Photos and sketches to train on at most, each; 0 for all.
         batch: Sketches a step, of all processes together.
         photo_batch: Photo features a step, likewise.
-        photo_class_weight: How much likelier a sketch is drawn if its class has photos.
         learning_rate: Of the sketch trunk.
         head_learning_rate: Of everything else.
         weight_decay: AdamW's.
@@ -54,12 +89,15 @@ class Config:
 
     recipe: str = ""
     objects: ObjectConfig = field(default_factory=ObjectConfig)
-    phases: tuple[tuple[int, int, float], ...] = ((10, 96, 1.0), (4, 128, 1.0), (4, 128, 0.6))
+    cycles: tuple[Cycle, ...] = (
+        Cycle((Phase(10, 96), Phase(4, 128), Phase(4, 128, 0.6))),
+        Cycle((Phase(12, 96, edges=16), Phase(1, 112)), rate=0.6),
+        Cycle((Phase(3, 112), Phase(2, 112, 0.6)), rate=0.3, photo_class_weight=8.0),
+    )
     pretrained: bool = True
     photos: int = 0
     batch: int = 64
     photo_batch: int = 320
-    photo_class_weight: float = 3.0
     learning_rate: float = 8e-4
     head_learning_rate: float = 3e-3
     weight_decay: float = 2e-2
@@ -68,75 +106,25 @@ class Config:
     ema: float = 0.998
     seed: int = 0
 
+    @property
+    def plan(self) -> list[tuple[Cycle, Phase]]:
+        """Each epoch's cycle and phase."""
+        return [(cycle, phase) for cycle in self.cycles for phase in cycle.plan]
 
-@dataclass(frozen=True)
-class Crops:
-    """Photo crops as the trunk sees them.
-
-    Attributes:
-        features: (N, P) float16, pooled.
-        classes: (N,) integers, into the vocabulary.
-        numbers: (N,) which they are: boxes of all photos in order, then the labelled photos.
-    """
-
-    features: np.ndarray
-    classes: np.ndarray
-    numbers: np.ndarray
-
-
-def crop_list(data: TrainingSet) -> tuple[list[tuple[Path, np.ndarray, int]], np.ndarray]:
-    """Every crop there is to learn from: boxes over `MIN_AREA`, and labelled photos as a whole.
-
-    Returns:
-        (photo, boxes (n, 4), number of its first box) for each photo, and the class (M,) of each crop by its number.
-    """
-    whole = np.array([[0, 0, 1, 1]], np.float32)
-    starts = np.cumsum([0, *(len(boxes) for boxes in data.boxes)])
-    jobs = [*zip(data.photos, data.boxes, starts.tolist(), strict=False)]
-    jobs += [(path, whole, int(starts[-1]) + i) for i, path in enumerate(data.labelled)]
-    words = [*(word for row in data.words for word in row), *data.labels]
-    return jobs, np.array([data.number[word] for word in words], np.int64)
-
-
-def crop_features(data: TrainingSet, model: ObjectEncoder, folder: Path, threads: int, device: str = "cpu") -> Crops:
-    """The photo trunk's features of all crops, kept in the folder for this trunk and these photos."""
-    size = model.config.crop_size
-    cache = folder / f"crops-{digest(model.photo_trunk, size, MIN_AREA, data)}.npz"
-    if cache.exists():
-        return Crops(**np.load(cache))
-    result = compute_crops(data, model, threads, device)
-    fresh = cache.with_suffix(".new.npz")
-    np.savez(fresh, **vars(result))
-    fresh.replace(cache)
-    return result
-
-
-def compute_crops(
-    data: TrainingSet, model: ObjectEncoder, threads: int, device: str = "cpu", runtime: str = "auto"
-) -> Crops:
-    """The photo trunk's features of all crops."""
-    size, spec = model.config.crop_size, model.photo_trunk.spec
-    jobs, kinds = crop_list(data)
-    network = nn.Sequential(Normalise(spec.mean, spec.std), Pooled(model.photo_trunk)).eval()
-    example = np.zeros((1, size, size, 3), np.uint8)
-    run = compile_module(network, example, runtime, threads=threads, device=device)
-    features = [np.zeros((0, spec.head_channels), np.float16)]
-    numbers: list[int] = []
-    started = time.monotonic()
-    for done, (path, boxes, first) in enumerate(jobs):
-        keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > MIN_AREA)
-        if len(keep):
-            features.append(run(crops(path, boxes[keep], size)).astype(np.float16))
-            numbers += (first + keep).tolist()
-        if done % 500 == 0:
-            print(f"crops of {done}/{len(jobs)} photos, {time.monotonic() - started:.0f} s", flush=True)
-    return Crops(np.concatenate(features), kinds[numbers], np.array(numbers, np.int64))
+    def rate(self, done: float) -> float:
+        """The learning rate's factor, given the part of the run that is done."""
+        epoch, start = done * len(self.plan), 0
+        for cycle in self.cycles:
+            if epoch < start + len(cycle.plan) or cycle is self.cycles[-1]:
+                return cycle.rate * one_cycle((epoch - start) / len(cycle.plan))
+            start += len(cycle.plan)
+        raise ValueError("a run has at least one cycle")
 
 
 class Batch(NamedTuple):
     """Of a step."""
 
-    pictures: Tensor  # (B, S, S) uint8 rasters
+    pictures: Tensor  # (B, S, S) uint8 rasters, edge maps the last of them
     sketch_classes: Tensor  # (B,)
     features: Tensor  # (N, P) float16 of crops
     photo_classes: Tensor  # (N,)
@@ -178,24 +166,23 @@ def evenly(classes: np.ndarray) -> np.ndarray:
 class Steps(Dataset[Batch]):
     """The batches of an epoch, this process' part of each."""
 
-    def __init__(self, sketches: SketchDraw, photos: Crops, config: Config, epoch: int) -> None:
-        self.sketches, self.photos, self.config, self.epoch = sketches, photos, config, epoch
-        self.side, self.strength = _plan(config)[epoch]
+    def __init__(self, sketches: SketchDraw, photos: Crops, edges: Edges | None, config: Config, epoch: int) -> None:
+        self.sketches, self.photos, self.edges, self.config, self.epoch = sketches, photos, edges, config, epoch
+        _, self.phase = config.plan[epoch]
         self.photo_chance = evenly(photos.classes)
 
     def __getitem__(self, step: int) -> Batch:
         """The batch of a step."""
         config, rng = self.config, generator(self.config.seed, self.epoch, step, rank())
-        width = config.objects.line_width * self.side / config.objects.sketch_size
-        drawn = self.sketches.draw(per_process(config.batch), rng, self.side, width, self.strength)
+        width = config.objects.line_width * self.phase.side / config.objects.sketch_size
+        side, strength = self.phase.side, self.phase.strength
+        pictures, kinds = self.sketches.draw(per_process(config.batch), rng, side, width, strength)
+        if self.edges is not None and self.phase.edges:
+            more, their = self.edges.draw(per_process(self.phase.edges), rng, side)
+            pictures, kinds = torch.cat([pictures, more]), torch.cat([kinds, their])
         photos = rng.choice(len(self.photos.classes), per_process(config.photo_batch), p=self.photo_chance)
         features, classes = self.photos.features[photos], self.photos.classes[photos]
-        return Batch(*drawn, torch.from_numpy(features), torch.from_numpy(classes))
-
-
-def _plan(config: Config) -> list[tuple[int, float]]:
-    """Each epoch's side and strength."""
-    return [(side, strength) for epochs, side, strength in config.phases for _ in range(epochs)]
+        return Batch(pictures, kinds, torch.from_numpy(features), torch.from_numpy(classes))
 
 
 class Embedded(NamedTuple):
@@ -265,20 +252,25 @@ def train(config: Config, work: Work) -> Path:
         with first_alone():
             seen_crops = crop_features(data, model, work.out, work.threads, str(device))
             unseen_crops = crop_features(unseen, model, work.out, work.threads, str(device))
-        sketches = SketchDraw(data, seen_crops.classes, config.photo_class_weight)
+            edges = edge_maps(data, work.out) if any(phase.edges for _, phase in config.plan) else None
+        weights = {cycle.photo_class_weight for cycle in config.cycles}
+        sketches = {weight: SketchDraw(data, seen_crops.classes, weight) for weight in weights}
         average = fit(
             Course(
                 name="objects",
                 config=config,
                 model=Branches(model, pooled=True),
                 optimiser=_optimiser(model, config),
-                batches=lambda epoch: Steps(sketches, seen_crops, config, epoch),
+                batches=lambda epoch: Steps(
+                    sketches[config.plan[epoch][0].photo_class_weight], seen_crops, edges, config, epoch
+                ),
                 losses=lambda net, batch: losses(net, batch, config),
                 measure=lambda average: measure(average.model, unseen, unseen_crops),
-                epochs=len(_plan(config)),
-                steps=max(len(sketches) // config.batch, 1),
+                epochs=len(config.plan),
+                steps=max(len(data.sketches.words) // config.batch, 1),
                 seed=config.seed,
                 ema=config.ema,
+                rate=config.rate,
             ),
             work,
             device,

@@ -74,7 +74,10 @@ def smoke() -> Recipe:
     """See the module."""
     return Recipe(
         objects.Config(
-            "smoke", ObjectConfig(sketch_size=64, line_width=2.0, crop_size=64), phases=((2, 64, 1.0),), photos=300
+            "smoke",
+            ObjectConfig(sketch_size=64, line_width=2.0, crop_size=64),
+            cycles=(objects.Cycle((objects.Phase(2, 64, edges=8),)),),
+            photos=300,
         ),
         spatial.Config(
             recipe="smoke",

@@ -21,9 +21,9 @@ from encoders.semir import SemirNetworks
 from encoders.training.asking import AskConfig
 from encoders.training.augment import rasters
 from encoders.training.checkpoints import digest
+from encoders.training.crops import crop_features
 from encoders.training.data import TrainingSet
 from encoders.training.loop import autocast
-from encoders.training.objects import crop_features
 from encoders.training.vectors import CropVectors, MixedVectors, NameVectors, SketchVectors, Source
 
 

@@ -24,11 +24,15 @@ from encoders.training.sources import load_objects
 from encoders.training.views import ViewConfig
 
 C, D, DIM = 16, 8, 16
+TWO_EPOCHS = (
+    objects.Cycle((objects.Phase(1, 32, edges=4),)),
+    objects.Cycle((objects.Phase(1, 32, 0.5),), rate=0.5, photo_class_weight=8.0),
+)
 
 
 def stage1() -> objects.Config:
     sizes = ObjectConfig(dim=C, hidden=32, sketch_size=32, crop_size=32)
-    return objects.Config("tiny", sizes, phases=((1, 32, 1.0), (1, 32, 0.5)), batch=16, photo_batch=32)
+    return objects.Config("tiny", sizes, cycles=TWO_EPOCHS, batch=16, photo_batch=32)
 
 
 def stage2() -> spatial.Config:
