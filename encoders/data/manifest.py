@@ -165,10 +165,7 @@ def iter_photos(path: str | os.PathLike[str]) -> Iterator[Photo]:
     """
     for batch in batches(path, "photos"):
         for row in batch.to_pylist():
-            boxes = tuple(
-                Box(box["name"], *(box[side] for side in ("x0", "y0", "x1", "y1")), box["group"], box["class"])
-                for box in row.pop("boxes")
-            )
+            boxes = tuple(Box(word=box.pop("class"), **box) for box in row.pop("boxes"))
             yield Photo(**row, boxes=boxes)
 
 
@@ -263,6 +260,5 @@ def _facts(file: Any, path: str | os.PathLike[str]) -> Facts:
         raise DataError(f"{path} is parquet, but no manifest; write it with `compsketch data`")
     if said["version"] != str(VERSION):
         raise DataError(f"{path} has version {said['version']} of the format, this is {VERSION}; build it again")
-    seed = str(said.pop("seed"))
-    said.pop("version")
-    return Facts(**{key: str(value) for key, value in said.items()}, seed=int(seed) if seed else None)
+    kind, builder, source, class_map, seed, images = (str(said[field.name]) for field in fields(Facts)[:-1])
+    return Facts(kind, builder, source, class_map, int(seed) if seed else None, images)

@@ -8,6 +8,7 @@ split's images (``train-images-boxable.csv``, ``validation-images-with-rotation.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -104,17 +105,17 @@ def _box(row: dict[str, str], where: str, names: dict[str, str], report: Report,
         report.left_out.add("photo taken inside the object (IsInside)", where)
         return None
     try:
-        corners = [float(row[column]) for column in ("XMin", "YMin", "XMax", "YMax")]
+        x0, y0, x1, y1 = (float(row[column]) for column in ("XMin", "YMin", "XMax", "YMax"))
     except ValueError:
         report.failed.add("box is inside out or no numbers", where)
         return None
-    return placed(Box(name, *corners, group), lambda: where, report)
+    return placed(Box(name, x0, y0, x1, y1, group), lambda: where, report)
 
 
 def _rows(table: Path, report: Report, progress: Progress | None) -> Iterator[tuple[int, dict[str, str]]]:
     """The needed columns of each good row, with its line number."""
     total = table.stat().st_size
-    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+    with table.open("rb") as raw, io.TextIOWrapper(raw, "utf-8", "replace", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
         missing = [column for column in COLUMNS if column not in header]
@@ -123,7 +124,7 @@ def _rows(table: Path, report: Report, progress: Progress | None) -> Iterator[tu
         places = [(column, header.index(column)) for column in COLUMNS]
         for number, cells in enumerate(reader, start=2):
             if progress and number % _EVERY == 0:
-                progress(table.name, file.buffer.tell(), total)
+                progress(table.name, raw.tell(), total)
             if len(cells) != len(header) or not _IMAGE_ID.fullmatch(cells[places[0][1]]):
                 report.failed.add(f"row has not the {len(header)} columns of the header, or no ImageID",
                                   f"{table.name}: line {number}")  # fmt: skip

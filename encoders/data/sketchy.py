@@ -10,7 +10,7 @@ from pathlib import Path
 
 from encoders.data.manifest import Drawing, Photo
 from encoders.data.report import Progress, Report
-from encoders.data.tuberlin import Form, files_below, read_folder
+from encoders.data.tuberlin import files_below, forms, read_folder
 from encoders.errors import DataError
 
 PLAIN = "tx_000000000000"  # sketches as drawn, photos as they are: the other folders are augmented
@@ -23,7 +23,7 @@ INVALID = "invalid*.txt"
 
 
 def read(
-    source: Path, report: Report, *, form: Form = "auto", invalid: bool = False, progress: Progress | None = None
+    source: Path, report: Report, *, form: str = "auto", invalid: bool = False, progress: Progress | None = None
 ) -> Iterator[Drawing]:
     """The sketches of a folder, SVGs where there are any.
 
@@ -73,8 +73,8 @@ def photos_folder(source: Path) -> Path:
     raise DataError(f"{source} has no folder {PHOTOS[0]}; unpack Sketchy's photos there")
 
 
-def _find(source: Path, form: Form) -> tuple[Path, list[str]]:
-    for suffix in ("svg", "png") if form == "auto" else (form,):
+def _find(source: Path, form: str) -> tuple[Path, list[str]]:
+    for suffix in forms(form):
         for place in SKETCHES[suffix]:
             names = files_below(source / place, suffix)
             if names:

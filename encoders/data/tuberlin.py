@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from encoders.data.manifest import Drawing
 from encoders.data.report import Progress, Report
@@ -13,10 +12,9 @@ from encoders.errors import DataError, SketchError
 
 LIST = "filelist.txt"
 READERS = {"svg": from_svg, "png": from_png}
-Form = Literal["auto", "svg", "png"]
 
 
-def read(source: Path, report: Report, *, form: Form = "auto", progress: Progress | None = None) -> Iterator[Drawing]:
+def read(source: Path, report: Report, *, form: str = "auto", progress: Progress | None = None) -> Iterator[Drawing]:
     """The sketches of a folder; ``airplane/1`` is the key_id of the first airplane in either form.
 
     Args:
@@ -48,14 +46,25 @@ def read_folder(folder: Path, names: list[str], report: Report, progress: Progre
             yield Drawing(path.parent.name, name.rpartition(".")[0], strokes)
 
 
+def forms(form: str) -> tuple[str, ...]:
+    """The suffixes to look for, in their order.
+
+    Raises:
+        DataError: ``form`` is none of ``auto``, ``svg``, ``png``.
+    """
+    if form not in ("auto", *READERS):
+        raise DataError(f"form is {form!r}; expected auto, svg or png")
+    return tuple(READERS) if form == "auto" else (form,)
+
+
 def files_below(folder: Path, suffix: str) -> list[str]:
     """``<class>/<file>`` of all files with a suffix, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.glob(f"*/*.{suffix}"))
 
 
-def _folder(source: Path, form: Form) -> tuple[Path, str]:
+def _folder(source: Path, form: str) -> tuple[Path, str]:
     """Where the sketches of a form are, and their suffix."""
-    for suffix in ("svg", "png") if form == "auto" else (form,):
+    for suffix in forms(form):
         for folder in (source / suffix, source):
             if next(folder.glob(f"*/*.{suffix}"), None) is not None:
                 return folder, suffix

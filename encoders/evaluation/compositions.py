@@ -93,7 +93,7 @@ def compositions(
             f"sketches: {_some(sketches.by_class)}; classes: {_some(set(annotations.classes))}"
         )
     order = sorted(drawable, key=lambda photo: _fraction(f"{seed}:query:{annotations.files[photo]}"))
-    kept = dict.fromkeys(order[:n], counts)
+    kept: dict[int, Sequence[int]] = dict.fromkeys(order[:n], counts)
     if balanced:
         kept = _balance(order, {photo: len(boxes) for photo, boxes in drawable.items()}, counts, n)
     return [

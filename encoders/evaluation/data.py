@@ -282,7 +282,8 @@ def read_sketches(path: str | Path) -> SketchSet:
         DataError: The file is missing, damaged or empty, or a line is not JSON, lacks a key or holds no ink.
     """
     if is_manifest(path):
-        return SketchSet(*map(tuple, read_sketch_columns(path)))
+        found = read_sketch_columns(path)
+        return SketchSet(tuple(found.words), tuple(found.drawings), tuple(found.key_ids))
     words, drawings, key_ids = [], [], []
     for number, line in _lines(path):
         where = f"{path}: line {number}"

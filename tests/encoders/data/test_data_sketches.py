@@ -227,6 +227,8 @@ def test_sketches_that_are_listed_and_not_there_or_cannot_be_read(berlin):
     (berlin / "svg" / "filelist.txt").write_text("../../etc/passwd.svg\n")
     with pytest.raises(DataError, match=r"filelist\.txt: '../../etc/passwd\.svg' is no <class>/<n>\.svg"):
         read(tuberlin, berlin)
+    with pytest.raises(DataError, match="form is 'jpg'; expected auto, svg or png"):
+        read(tuberlin, berlin, form="jpg")
     with pytest.raises(DataError, match=r"holds no svg/<class>/\*\.svg or png/<class>/\*\.png; name the folder"):
         read(tuberlin, berlin / "png" / "airplane")
 
