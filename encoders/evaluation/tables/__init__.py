@@ -3,7 +3,7 @@
 ===============  ==================================================================================================
 `methods`        Table 1, upper part: SSBIR against SemIR, mSBIR and chance; `pairs`: every two of them compared
 `tau`            the threshold of relevance
-`queries`        strokes, words, both; weights and what is not wanted
+`queries`        strokes, words, both; `weights`: objects that weigh more, and that are not wanted
 `merge`          eq. 1 against a merge of single objects
 `ceiling`        what stands between the sketch and its photo
 `reliability`    the calibrated score
@@ -25,6 +25,7 @@ NAMES = (  # what is cheap and matters most comes first; the last two train
     "pairs",
     "tau",
     "queries",
+    "weights",
     "merge",
     "ceiling",
     "reliability",

@@ -21,6 +21,7 @@ from encoders.evaluation.tables.table import Table
 log = logging.getLogger(__name__)
 
 TRAINED = ("losses", "backbones")  # take a budget
+BESIDE = {"pairs": ("methods", "pairs"), "weights": ("queries", "weights")}  # in the module of another table
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def make(names: Sequence[str], study: Study, budget: Budget, draw: Draw, out: Pa
 def _made(name: str, study: Study, budget: Budget, draw: Draw) -> tuple[Table, bool]:
     if name == "sheets":  # its pictures may be gone, and it is quick
         return import_module("encoders.evaluation.tables.sheets").table(study, draw), False
-    module = import_module(f"encoders.evaluation.tables.{name.replace('pairs', 'methods').replace('-', '_')}")
-    maker: Callable[..., Table] = module.pairs if name == "pairs" else module.table
+    place, function = BESIDE.get(name, (name.replace("-", "_"), "table"))
+    maker: Callable[..., Table] = getattr(import_module(f"encoders.evaluation.tables.{place}"), function)
     given = (study, budget) if name in TRAINED else (study,)
     return kept(name, study, budget if name in TRAINED else None, sys.modules[maker.__module__].__file__,
                 lambda: maker(*given))  # fmt: skip

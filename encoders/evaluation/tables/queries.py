@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from encoders.evaluation.data import read_class_map
+from encoders.evaluation.negatives import TAU, Boxes, heavier, negatives
 from encoders.evaluation.scores import METRICS
 from encoders.evaluation.tables.figures import reported
 from encoders.evaluation.tables.study import Study
@@ -28,3 +33,33 @@ def table(study: Study) -> Table:
     columns = ("asked with", *METRICS, *(f"mAP, {count} object(s)" for count in counts), "p", "d_z")
     title = "What an object is asked with"
     return Table("queries", title, columns, tuple(rows), notes, study.provenance("queries"))
+
+
+def weights(study: Study) -> Table:
+    """What an object that is not wanted keeps out, and what a weight moves."""
+    encoder, benchmark = study.encoder, study.unseen
+    gallery = encoder.projection.apply(study.embedded(benchmark.paths))
+    held = Boxes.of(study.photos, read_class_map())
+    rows: list[tuple[Cell, ...]] = []
+
+    def add(what: str, found: Mapping[str, Any]) -> None:
+        for name, part in found.items():
+            if name != "queries":
+                gain = None if part["difference"] is None else Figure(part["difference"], *(part["interval"] or ()))
+                rows.append((what, name, part["plain"], part["changed"], gain, part["p"], found["queries"]))
+
+    told = negatives(encoder.encode_sketches, gallery, held, benchmark.queries, encoder.vocabulary)
+    for place, found in told.items():
+        add(f"b not wanted, over {'its own box' if place == 'box' else 'the whole canvas'}", found)
+    double = heavier(encoder.encode_sketches, gallery, held, benchmark.queries)
+    add("two objects, the first with weight 2", {f"IoU of the {k}" if k != "queries" else k: double[k] for k in double})
+    notes = (
+        "a: the query's first object, drawn; b: a word, the largest other object of the same photo, with weight -1.",
+        f"In top n: the part of the photos found in which b lies there. AP of a: over photos that meet a's box with "
+        f"IoU > {TAU}; without b: over those of them in which no b lies there.",
+        "IoU: with the best box of the object's class, the mean over the top 20.",
+        "p: paired t-test over queries. The interval is of the difference.",
+    )
+    columns = ("asked", "measured", "without", "with", "difference", "p", "queries")
+    title = "Objects that are not wanted, and objects that weigh more"
+    return Table("weights", title, columns, tuple(rows), notes, study.provenance("weights"))

@@ -93,6 +93,11 @@ class Study:
         return self._benchmark([part.select(split_photos(part.files)) for part, _ in self._boxed], self._boxed)
 
     @cached_property
+    def photos(self) -> Annotations:
+        """The held-out photos and their boxes, in the order of ``unseen``."""
+        return Annotations.join([part.select(split_photos(part.files)) for part, _ in self._boxed])
+
+    @cached_property
     def whole(self) -> Benchmark:
         """The same queries among all photos of the folder; those that training saw, or that have no boxes, distract."""
         rest = [part.select(~split_photos(part.files)) for part, _ in self._boxed]

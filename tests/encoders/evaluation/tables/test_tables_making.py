@@ -52,6 +52,17 @@ def test_methods_and_tau_say_what_the_evaluation_says(study):
     assert [row[0] for row in queries.table(study).rows][:3] == ["strokes only", "label only", "strokes and label"]
 
 
+def test_weights_are_told_beside_what_is_without_them(study):
+    table = queries.weights(study)
+    assert {row[0] for row in table.rows} == {
+        "b not wanted, over its own box",
+        "b not wanted, over the whole canvas",
+        "two objects, the first with weight 2",
+    }
+    for row in table.rows:
+        assert row[4].value == pytest.approx(row[3] - row[2])
+
+
 def test_eq_1_and_the_merge_are_scored_on_the_same_queries(study):
     table = merge.table(study)
     ours, theirs, gain = (cell(table, row, "mAP").value for row in range(3))
