@@ -99,7 +99,9 @@ def weighted(embed: Callable[[list[tuple[int, Subset]]], np.ndarray], weights: S
     """
     wanted = [{(row, subset): c for subset, c in expansion(own).items()} for row, own in enumerate(weights)]
     unwanted = [[i for i, weight in enumerate(own) if weight < 0] for own in weights]
-    alone = [{(row, (i,)): 1.0} for row, places in enumerate(unwanted) for i in places]
+    alone: list[dict[tuple[int, Subset], float]] = [
+        {(row, (i,)): 1.0} for row, places in enumerate(unwanted) for i in places
+    ]
     rows, others = np.split(combined(embed, [*wanted, *alone]), [len(weights)])  # (B, F), (negatives, F)
     ends = np.cumsum([len(places) for places in unwanted])
     for row, own, places, those in zip(rows, weights, unwanted, np.split(others, ends[:-1]), strict=False):
