@@ -337,7 +337,10 @@ def render(
 
     query = Sketch.open(sketch)
     save(network_view(query, title=sketch.name, **_raster_sizes(encoder)), out)
-    objects = [{"label": item.label, "bbox": list(item.box), "strokes": len(item.strokes)} for item in query.objects]
+    objects = [
+        {"label": item.label, "bbox": list(item.box), "weight": item.weight, "strokes": len(item.strokes)}
+        for item in query.objects
+    ]
     answer = {"image": str(out), "width": query.width, "height": query.height, "objects": objects}
     emit(answer, as_json, lambda: _print_render(query, out))
 
@@ -354,10 +357,10 @@ def _raster_sizes(encoder: str | None) -> dict[str, Any]:
 
 def _print_render(sketch: Sketch, out: Path) -> None:
     rows = [
-        (item.label or index, len(item.strokes), *(f"{value:.1f}" for value in item.box))
+        (item.label or index, f"{item.weight:g}", len(item.strokes), *(f"{value:.1f}" for value in item.box))
         for index, item in enumerate(sketch.objects)
     ]
-    table(["object", "strokes>", "x0>", "y0>", "x1>", "y1>"], rows)
+    table(["object", "weight>", "strokes>", "x0>", "y0>", "x1>", "y1>"], rows)
     typer.echo(f"drawn to {out}")
 
 

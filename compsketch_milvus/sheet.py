@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from encoders.errors import CompsketchError, SketchError
 from encoders.explain import AGAINST, Explanation
-from encoders.formats.pen import PALETTE, Colour
+from encoders.formats.pen import PALETTE, Colour, draw_box
 from encoders.images import read_image
 from encoders.raster import raster
+from encoders.rendering import caption
 from encoders.sketch import Sketch
 
 PAPER, TILE, INK, FAINT, RULE = "#f6f5f2", "#e6e4df", "#1f2328", "#6b7077", "#d3d0c9"
@@ -109,13 +110,16 @@ def network_view(sketch: Sketch, *, title: str = "", size: int = 128, line_width
     for index, item in enumerate(sketch.objects):
         row, column = divmod(index, columns)
         x, y = left + column * (RASTER + GAP), top + row * (RASTER + 26 + GAP)
-        drawn = Image.fromarray(raster(item.strokes, size, line_width)).resize(
-            (RASTER * SCALE, RASTER * SCALE), Image.Resampling.NEAREST
-        )
-        view.paste(drawn.convert("RGB"), (x * SCALE, y * SCALE))
+        if item.strokes:
+            drawn = Image.fromarray(raster(item.strokes, size, line_width)).resize(
+                (RASTER * SCALE, RASTER * SCALE), Image.Resampling.NEAREST
+            )
+            view.paste(drawn.convert("RGB"), (x * SCALE, y * SCALE))
+        else:
+            _text(view, (x + RASTER / 2, y + RASTER / 2), "a word", 14, FAINT, anchor="mm")
         edge = [x * SCALE, y * SCALE, (x + RASTER) * SCALE - 1, (y + RASTER) * SCALE - 1]
         ImageDraw.Draw(view).rectangle(edge, outline=PALETTE[index % len(PALETTE)], width=2 * SCALE)
-        _text(view, (x, y + RASTER + 6), _elide(item.label or f"object {index}", 14, RASTER), 14, INK)
+        _text(view, (x, y + RASTER + 6), _elide(caption(item, index), 14, RASTER), 14, INK)
     return view
 
 
@@ -236,13 +240,10 @@ def _overlay(photo: Image.Image, sketch: Sketch) -> None:
         box = [x0 * (photo.width - 1), y0 * (photo.height - 1), x1 * (photo.width - 1), y1 * (photo.height - 1)]
         pen.rectangle(box, outline="white", width=4 * SCALE // 2)  # a light rim, or a dark box drowns in a dark photo
         inset = SCALE // 2
-        inner = [
-            box[0] + inset,
-            box[1] + inset,
-            max(box[2] - inset, box[0] + inset),
-            max(box[3] - inset, box[1] + inset),
-        ]
-        pen.rectangle(inner, outline=PALETTE[index % len(PALETTE)], width=3 * SCALE // 2)
+        x0, y0 = box[0] + inset, box[1] + inset
+        inner = (x0, y0, max(box[2] - inset, x0), max(box[3] - inset, y0))
+        wanted = sketch.objects[index].weight > 0
+        draw_box(pen, inner, PALETTE[index % len(PALETTE)], 3 * SCALE // 2, wanted=wanted)
 
 
 def _text(

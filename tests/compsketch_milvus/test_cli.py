@@ -237,7 +237,7 @@ def test_render_draws_objects_boxes_and_rasters(program, sketch, tmp_path):
         "image": str(out),
         "width": 320,
         "height": 320,
-        "objects": [{"label": "cup", "bbox": [10, 10, 150, 310], "strokes": 1}],
+        "objects": [{"label": "cup", "bbox": [10, 10, 150, 310], "weight": 1.0, "strokes": 1}],
     }
     with Image.open(out) as view:
         assert view.mode == "RGB"

@@ -146,3 +146,14 @@ def test_a_place_is_refused_before_there_is_work_to_lose(tmp_path) -> None:
     with pytest.raises(SketchError, match=r"folder\.png: cannot be written \(it is a folder\)"):
         check_place(tmp_path / "folder.png")
     check_place(tmp_path / "fine.JPG")
+
+
+def test_words_and_what_is_not_wanted_are_shown(photo):
+    objects = (SketchObject((), "cup", (10, 10, 90, 90)), SketchObject((), "dog", (0, 0, 200, 100), weight=-1))
+    wanted = Sketch(200, 100, (objects[0], SketchObject((), "dog", (0, 0, 200, 100))))
+    unwanted = Sketch(200, 100, objects)
+    solid, dashed = (count(contact_sheet(one, [photo] * 3), PALETTE[1]) for one in (wanted, unwanted))
+    assert solid != dashed > 0
+    view = network_view(unwanted)
+    assert count(view, PALETTE[0]) > 0
+    assert count(view, PALETTE[1]) > 0
