@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from compsketch_milvus.errors import CollectionError
+from encoders.evaluation.quantised import NLIST, lists
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["LITE_TYPES", "SERVER_TYPES", "IndexChoice", "ServerFacts", "choose", "probe"]
 
 FLAT_ROWS = 20_000  # Milvus Lite searches up to this many rows exactly
-NLIST = 1600  # the paper's coarse centroids
-POINTS_PER_CENTROID = 39  # under this many, faiss warns that k-means has too little to learn from
 _LITE_PREFIX = "milvus_lite-"
 
 LITE_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
@@ -116,13 +115,11 @@ def _defaults(kind: str, facts: ServerFacts) -> tuple[dict[str, Any], dict[str, 
 
 
 def _nlist(rows: int) -> int:
-    """1600 lists, or for fewer than 39 x 1600 rows the largest power of two that leaves 39 points a list.
+    """The paper's lists, or fewer for few rows.
 
     A new collection (0 rows) gets 1600: it is about to be filled, and Milvus bounds the lists of a small segment.
     """
-    if rows == 0 or rows >= NLIST * POINTS_PER_CENTROID:
-        return NLIST
-    return 1 << max(0, (rows // POINTS_PER_CENTROID).bit_length() - 1)
+    return NLIST if rows == 0 else lists(rows)
 
 
 def _parts(dim: int) -> int:
