@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from encoders.evaluation.data import read_class_map
 from encoders.evaluation.ranking import rank
 from encoders.evaluation.scores import DEEP
-from encoders.evaluation.tables.figures import mean, scored
+from encoders.evaluation.tables.figures import mean, scored, unit
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Table
 from encoders.sketch import SketchObject
@@ -60,7 +60,7 @@ def table(study: Study) -> Table:
     return Table("ceiling", title, columns, tuple(rows), notes, study.provenance("ceiling"))
 
 
-def _search(study: Study, add, right: dict[str, bool]) -> None:  # type: ignore[no-untyped-def]
+def _search(study: Study, add: Callable[[str, str, str, np.ndarray], None], right: dict[str, bool]) -> None:
     encoder, benchmark = study.encoder, study.unseen
     queries, photos = benchmark.queries, study.embedded(benchmark.paths)
     sketches = [query.sketch for query in queries]
@@ -73,8 +73,8 @@ def _search(study: Study, add, right: dict[str, bool]) -> None:  # type: ignore[
         "class vectors": encoder.embed_painted(sketches, words),
         "the photo's own crops": encoder.embed_painted(sketches, own),
     }
-    gallery = _unit(photos)
-    found = {name: scored(benchmark, rank(_unit(flat), gallery, DEEP), TAU)[:, 0] for name, flat in asked.items()}
+    gallery = unit(photos)
+    found = {name: scored(benchmark, rank(unit(flat), gallery, DEEP), TAU)[:, 0] for name, flat in asked.items()}
     for name, scores in found.items():
         add("search", name, "mAP", scores)
     project = encoder.projection.apply
@@ -102,7 +102,7 @@ def _classified(study: Study, vectors: np.ndarray, kinds: np.ndarray) -> np.ndar
 
 def _crops(study: Study) -> tuple[np.ndarray, np.ndarray]:
     """f_i of the held-out photos' objects (N, C), and their words (N,)."""
-    data, class_map = read_training_set(study.data, held_out=True), read_class_map()
+    data = read_training_set(study.data, held_out=True)
     whole = np.array([[0, 0, 1, 1]], np.float32)
     jobs = [*zip(data.photos, data.boxes, data.words, strict=True)]
     jobs += [(path, whole, [word]) for path, word in zip(data.labelled, data.labels, strict=True)]
@@ -111,7 +111,7 @@ def _crops(study: Study) -> tuple[np.ndarray, np.ndarray]:
         keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > MIN_AREA)
         if len(keep):
             vectors.append(_own_crops(study, path, boxes[keep]))
-            kinds += [class_map.word(words[i]) or words[i] for i in keep]
+            kinds += [words[i] for i in keep]
         study.progress("crops", done, len(jobs))
     return np.concatenate(vectors), np.array(kinds)
 
@@ -120,7 +120,3 @@ def _own_crops(study: Study, path: Path, boxes: np.ndarray) -> np.ndarray:
     """f_i of a photo's boxes, (n, C)."""
     pictures = crops(path, boxes, study.bundle.config["objects"]["crop_size"])
     return study.encoder.embed_photo_objects([Image.fromarray(picture) for picture in pictures])
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 from encoders.evaluation.quantised import NLIST, IvfPq, lists
 from encoders.evaluation.ranking import rank, rerank
 from encoders.evaluation.scores import DEEP
-from encoders.evaluation.tables.figures import mean, ratio, scored
+from encoders.evaluation.tables.figures import mean, ratio, scored, unit
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Table
 from encoders.projection import Projection, opq_rotation, principal_axes
@@ -99,7 +99,7 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
             None if reranked is None else ratio(reranked, whole, study.seed),
         )
 
-    full = rank(_unit(queries), _unit(photos), DEEP)
+    full = rank(unit(queries), unit(photos), DEEP)
     rows = [row(("exact", photos.shape[1], 4 * photos.shape[1], None, None, None), full, full, None)]
     spaces: dict[tuple[int, int | None], tuple[np.ndarray, np.ndarray]] = {}
     exact: dict[int, np.ndarray] = {}
@@ -142,7 +142,3 @@ def _rotated(space: tuple[np.ndarray, np.ndarray], held_out: int, m: int, seed: 
     seen = gallery[held_out:]
     rotation = opq_rotation(seen[np.random.default_rng(seed).permutation(len(seen))[:SAMPLES]], m, seed)
     return ((asked @ rotation.T).astype(np.float32), (gallery @ rotation.T).astype(np.float32))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

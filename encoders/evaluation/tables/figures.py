@@ -48,3 +48,8 @@ def scored(benchmark: Benchmark, rankings: np.ndarray, tau: float, k: int = DEEP
     best = ideal(benchmark.relevant, max(k, DEEP))
     scores = score(gains(benchmark.relevant, rankings), best, tau=tau, k=k)
     return scores[benchmark.possible([tau])[0] > 0]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows (n, F) scaled to length 1, float32: their inner products then are cosines."""
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)

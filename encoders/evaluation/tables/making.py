@@ -59,7 +59,7 @@ def make(names: Sequence[str], study: Study, budget: Budget, draw: Draw, out: Pa
         try:
             table, kept = _made(name, study, budget, draw)
             writing.write(table, out)
-        except CompsketchError as error:
+        except (CompsketchError, OSError) as error:
             yield Made(name, time.monotonic() - started, error=str(error))
         except Exception as error:  # a fault of ours: tell all of it, but hours of other tables are not to be lost
             log.exception("table %s", name)

@@ -6,7 +6,6 @@ of the flattened 49 D, before any projection.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 
 from encoders.evaluation.ranking import rank
 from encoders.evaluation.scores import DEEP
-from encoders.evaluation.tables.figures import scored
+from encoders.evaluation.tables.figures import scored, unit
 from encoders.evaluation.tables.study import TAU, Budget, Study
 from encoders.indexing import IndexingConfig
 from encoders.local import Networks
@@ -25,8 +24,7 @@ from encoders.training.loop import Work
 from encoders.training.projection import embed_photos
 from encoders.training.views import ViewConfig
 
-log = logging.getLogger(__name__)
-
+CACHES = ("views-*", "sketches-*", "crops-*")  # of stage 2, each named by what is in it
 LAST = {"vgg11": 3}  # trunk layers that learn: the last one that has weights, and what follows it
 
 
@@ -65,11 +63,8 @@ def scores(study: Study, wanted: spatial.Config, budget: Budget) -> np.ndarray:
     return _judge(study, wanted, out / "spatial.pt", budget)
 
 
-CACHES = ("views-*", "sketches-*", "crops-*")
-
-
 def _share(folder: Path, out: Path) -> None:
-    """Let a run find what others computed: the caches' names say what is in them."""
+    """Let a run find what others computed."""
     for path in [path for pattern in CACHES for path in folder.glob(pattern)]:
         if not (out / path.name).exists():
             (out / path.name).symlink_to(path.resolve())
@@ -97,9 +92,5 @@ def _judge(study: Study, wanted: spatial.Config, result: Path, budget: Budget) -
     sketches = [query.sketch for query in study.unseen.queries]
     vectors = [study.encoder.embed_objects(sketch.objects) for sketch in sketches]
     queries = spatial.embed(model.f_t, query_tensors(vectors, [sketch.boxes for sketch in sketches]))
-    found = rank(_unit(queries), _unit(photos), DEEP)
+    found = rank(unit(queries), unit(photos), DEEP)
     return scored(study.unseen, found, TAU)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
