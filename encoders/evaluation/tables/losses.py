@@ -11,9 +11,10 @@ from encoders.evaluation.tables import trial
 from encoders.evaluation.tables.figures import difference, mean
 from encoders.evaluation.tables.study import Budget, Study
 from encoders.evaluation.tables.table import Cell, Table
+from encoders.training.recipes import paper
 from encoders.training.spatial import Weights
 
-PAPER = Weights(in_batch=0.0, sim=0.80, ce=0.15, con=0.05)
+PAPER = paper().spatial.weights
 ABLATION = {
     "the paper's: .80 eq. 5 + .15 eq. 6 + .05 eq. 7": PAPER,
     "without eq. 5 (similarity)": replace(PAPER, sim=0.0),

@@ -6,6 +6,7 @@ of the flattened 49 D, before any projection.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from encoders.training import spatial
 from encoders.training.checkpoints import digest
 from encoders.training.loop import Work
 from encoders.training.projection import embed_photos
+from encoders.training.recipes import default
 from encoders.training.views import ViewConfig
 
 CACHES = ("views-*", "sketches-*", "crops-*")  # of stage 2, each named by what is in it
@@ -29,7 +31,7 @@ LAST = {"vgg11": 3}  # trunk layers that learn: the last one that has weights, a
 
 
 def config(study: Study, budget: Budget, backbone: str | None = None) -> spatial.Config:
-    """Stage 2 as in training, but for its length, with neither crops nor pasted scenes.
+    """Stage 2 of the recipe `default`, but for its length, with neither crops nor pasted scenes.
 
     Args:
         study: Its seed, and its bundle's sizes.
@@ -38,9 +40,16 @@ def config(study: Study, budget: Budget, backbone: str | None = None) -> spatial
     """
     sizes = study.bundle.config["indexing"]
     name = backbone or sizes["backbone"]
-    return spatial.Config(
+    return replace(
+        default().spatial,
         recipe="tables",
-        indexing=IndexingConfig(name, budget.image_size, sizes["hidden"], sizes["channels"], LAST.get(name, 1)),
+        indexing=IndexingConfig(
+            backbone=name,
+            image_size=budget.image_size,
+            hidden=sizes["hidden"],
+            channels=sizes["channels"],
+            trained=LAST.get(name, 1),
+        ),
         widths=tuple(study.bundle.config["spatial"]["widths"]),
         views=ViewConfig(crops=0, scenes=0),
         photos=budget.photos,
