@@ -59,6 +59,46 @@ def in_batch(query: Tensor, image: Tensor, relevance: Tensor, temperature: float
     return (towards(logits, relevance) + towards(logits.T, relevance.T)) / 2
 
 
+def l_cells(logits: Tensor, target: Tensor) -> Tensor:
+    """Eq. 6 in every cell of a map: cross-entropy of what one classifier reads there against `cell_classes`.
+
+    Args:
+        logits: (B, K + 1, 7, 7), the last for nothing.
+        target: (B, K + 1, 7, 7), adding up to 1 in every cell.
+    """
+    return functional.cross_entropy(logits, target)
+
+
+def cell_classes(boxes: Tensor, classes: Tensor, count: int, cells: int = 7) -> Tensor:
+    """Which classes each cell of a map shows.
+
+    A cell shows as much of something as its fullest box covers of it, and nothing in the rest; several boxes share
+    that by what they cover, a smaller box more: it lies before the larger.
+
+    Args:
+        boxes: (B, M, 4) corners in [0, 1].
+        classes: (B, M), -1 where there are fewer.
+        count: K.
+        cells: Along each side.
+
+    Returns:
+        (B, K + 1, cells, cells), adding up to 1 over classes, the last for nothing.
+    """
+    B, M, _ = boxes.shape
+    edges = torch.linspace(0, 1, cells + 1, device=boxes.device)
+    low, high = edges[:-1], edges[1:]
+    across = (torch.minimum(boxes[..., 2:3], high) - torch.maximum(boxes[..., 0:1], low)).clamp_min(0)  # (B, M, cells)
+    down = (torch.minimum(boxes[..., 3:4], high) - torch.maximum(boxes[..., 1:2], low)).clamp_min(0)
+    there = (classes >= 0)[..., None, None]
+    covered = (down[..., :, None] * across[..., None, :] * cells**2 * there).clamp_max(1)  # (B, M, cells, cells)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1).clamp_min(1e-6)[..., None, None]
+    share = covered / area.sqrt()
+    fullest = covered.amax(dim=1, keepdim=True)  # (B, 1, cells, cells)
+    share = share / share.sum(dim=1, keepdim=True).clamp_min(1e-9) * fullest
+    target = torch.cat([boxes.new_zeros(B, count, cells, cells), 1 - fullest], dim=1)
+    return target.scatter_add(1, classes.clamp_min(0)[..., None, None].expand(B, M, cells, cells), share)
+
+
 def triplet(anchor: Tensor, anchor_class: Tensor, other: Tensor, other_class: Tensor, margin: float = 0.2) -> Tensor:
     """mSBIR's triplet (section 3.1): anchor sketch, p photo of its class, n photo of another, hardest of the batch.
 

@@ -20,7 +20,7 @@ from encoders.training.batches import Batch, CachedViews, Photos, Pictures, Step
 from encoders.training.checkpoints import digest, save_result
 from encoders.training.data import TrainingSet, read_training_set
 from encoders.training.loop import Course, Work, adam, autocast, constant, fit, one_cycle
-from encoders.training.losses import in_batch, l_ce, l_con, l_sim, relevance
+from encoders.training.losses import cell_classes, in_batch, l_ce, l_cells, l_con, l_sim, relevance
 from encoders.training.processes import first_alone, gather_all, rank, team
 from encoders.training.sources import open_source
 from encoders.training.views import ViewConfig, Views, make_views
@@ -28,12 +28,23 @@ from encoders.training.views import ViewConfig, Views, make_views
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the terms of the loss; the paper's are sim .80, ce .15, con .05."""
+    """Of the terms of the loss; the paper's are sim .80, ce .15, con .05.
+
+    Attributes:
+        in_batch: `losses.in_batch`.
+        sim: Eq. 5.
+        ce: Eq. 6.
+        con: Eq. 7.
+        cells: Eq. 6 in every cell of T_I.
+        asked_cells: The same of f_t's output: one classifier reads both, so that both say a class in the same way.
+    """
 
     in_batch: float = 1.0
     sim: float = 0.2
     ce: float = 0.3
     con: float = 0.0
+    cells: float = 0.0
+    asked_cells: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,7 @@ class Config:
     widths: tuple[int, int] = (256, 512)
     head: int = 0
     views: ViewConfig = field(default_factory=ViewConfig)
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = field(default_factory=lambda: Weights(cells=1.0, asked_cells=0.5))
     asking: AskConfig = field(default_factory=AskConfig)
     photos: int = 0
     epochs: int = 10
@@ -94,6 +105,8 @@ class Embedded(NamedTuple):
     query: Tensor  # (B, 49 D), unit length: E_Q'
     image: Tensor  # (B, 49 D), unit length: E_I
     logits: Tensor  # (B, K): g(T_I)
+    cells: Tensor  # (B, K + 1, 7, 7): what a classifier reads in each cell of T_I; (B, 0) where it is not asked
+    asked_cells: Tensor  # (B, K + 1, 7, 7): and of f_t's output
 
 
 class Model(nn.Module):
@@ -111,14 +124,18 @@ class Model(nn.Module):
         if config.head:  # an fc layer over T_I, as VGG's over its last map
             fc = nn.Linear(GRID * GRID * out, config.head)
             self.g = nn.Sequential(nn.Flatten(), fc, nn.ReLU(inplace=True), nn.Linear(config.head, classes))
+        reads = config.weights.cells or config.weights.asked_cells
+        self.cells = nn.Conv2d(out, classes + 1, 1) if reads else None
 
     def forward(self, features: Tensor, cells: Tensor, vectors: Tensor) -> Embedded:
         """A `Batch`'s features and queries to what the losses compare."""
         x = self.pixels(features) if features.dtype == torch.uint8 else features.float()
         maps = self.image.from_frozen(x)  # (B, D, 7, 7)
+        query = self.f_t.painted(cells, vectors)  # (B, D, 7, 7)
         logits = self.g(maps if isinstance(self.g, nn.Sequential) else maps.mean((2, 3)))
-        query = self.f_t.painted(cells, vectors)
-        return Embedded(_embed(query), _embed(maps), logits.float())
+        none = maps.new_zeros(len(maps), 0)
+        shown, asked = (none, none) if self.cells is None else (self.cells(maps), self.cells(query))
+        return Embedded(_embed(query), _embed(maps), logits.float(), shown.float(), asked.float())
 
 
 def _embed(maps: Tensor) -> Tensor:
@@ -133,7 +150,7 @@ def terms(found: Embedded, batch: Batch, config: Config) -> dict[str, Tensor]:
         batch: The whole batch, of all processes.
         config: Its weights, temperature and margin.
     """
-    weights, (query, image, logits) = config.weights, found
+    weights, (query, image, logits, shown, asked) = config.weights, found
     losses = {}
     if weights.in_batch:
         relevant = relevance(batch.asked, batch.asked_classes, batch.boxes, batch.classes)
@@ -144,6 +161,13 @@ def terms(found: Embedded, batch: Batch, config: Config) -> dict[str, Tensor]:
         present = torch.zeros_like(logits)  # c(I)
         present.scatter_reduce_(1, batch.classes.clamp_min(0), (batch.classes >= 0).to(present.dtype), "amax")
         losses["ce"] = weights.ce * l_ce(logits, present)
+    classes_and_nothing = shown.shape[1]
+    if weights.cells:
+        target = cell_classes(batch.boxes, batch.classes, classes_and_nothing - 1)
+        losses["cells"] = weights.cells * l_cells(shown, target)
+    if weights.asked_cells:
+        target = cell_classes(batch.asked, batch.asked_classes, classes_and_nothing - 1)
+        losses["asked_cells"] = weights.asked_cells * l_cells(asked, target)
     if weights.con:  # the batch is in random order: the next photo is a random one
         losses["con"] = weights.con * l_con(query, image, image.roll(1, dims=0), config.margin)
     return losses
@@ -210,7 +234,8 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
 
 
 def _optimiser(model: Model, config: Config) -> torch.optim.Optimizer:
-    fast = [p for part in (model.f_t, model.image.reduce, model.g) for p in part.parameters()]
+    heads = [model.g] if model.cells is None else [model.g, model.cells]
+    fast = [p for part in (model.f_t, model.image.reduce, *heads) for p in part.parameters()]
     last = list(model.image.last.parameters())
     groups = [{"params": fast, "peak": config.learning_rate}]
     if last:

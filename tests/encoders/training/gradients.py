@@ -62,7 +62,7 @@ def of_msbir() -> tuple[nn.Module, dict[str, Tensor]]:
 
 def of_spatial() -> tuple[nn.Module, dict[str, Tensor]]:
     torch.manual_seed(0)
-    weights = spatial.Weights(con=0.5)
+    weights = spatial.Weights(con=0.5, cells=1.0, asked_cells=0.5)
     config = spatial.Config(
         indexing=IndexingConfig(image_size=64, hidden=16, channels=C), widths=(8, 8), weights=weights, pretrained=False
     )

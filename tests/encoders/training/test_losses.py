@@ -6,7 +6,18 @@ import torch
 
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.training.batches import pad
-from encoders.training.losses import contrastive, in_batch, l_ce, l_con, l_sim, relevance, towards, triplet
+from encoders.training.losses import (
+    cell_classes,
+    contrastive,
+    in_batch,
+    l_ce,
+    l_cells,
+    l_con,
+    l_sim,
+    relevance,
+    towards,
+    triplet,
+)
 
 B, F, K = 5, 12, 7
 
@@ -121,6 +132,46 @@ def test_in_batch_contrasts_both_ways():
     there = slow_towards(logits, relevance.numpy())
     back = slow_towards(logits.T, relevance.numpy().T)
     assert float(in_batch(query, image, relevance)) == pytest.approx((there + back) / 2)
+
+
+def test_a_cell_shows_what_covers_it_and_nothing_in_the_rest():
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.25, 1.0], [0.9, 0.9, 1.0, 1.0]]])
+    target = cell_classes(boxes, torch.tensor([[2, 0, -1]]), count=3, cells=2)
+    # Upper left: class 2 covers all of it, class 0, in a box as large, half of it; lower left: class 0 half of it.
+    assert target[0, :, 0, 0].tolist() == pytest.approx([1 / 3, 0, 2 / 3, 0], abs=1e-6)
+    assert target[0, :, 1, 0].tolist() == pytest.approx([0.5, 0, 0, 0.5], abs=1e-6)
+    assert target[0, :, 0, 1].tolist() == [0, 0, 0, 1]
+    assert target[0, :, 1, 1].tolist() == [0, 0, 0, 1]  # the third box is padding
+
+
+def test_of_two_boxes_over_a_cell_the_smaller_counts_more():
+    boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5]]])
+    target = cell_classes(boxes, torch.tensor([[0, 1]]), count=2, cells=2)
+    assert target[0, :, 0, 0].tolist() == pytest.approx([1 / 3, 2 / 3, 0], abs=1e-6)
+    assert target[0, :, 1, 1].tolist() == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+def test_classes_of_cells_add_up_to_one_for_any_boxes():
+    rng = np.random.default_rng(21)
+    corners = np.sort(rng.uniform(0, 1, (6, 5, 2, 2)), axis=2).reshape(6, 5, 4).astype(np.float32)
+    target = cell_classes(torch.from_numpy(corners), torch.from_numpy(rng.integers(-1, 4, (6, 5))), count=4)
+    assert target.shape == (6, 5, 7, 7)
+    assert bool((target >= -1e-6).all())
+    torch.testing.assert_close(target.sum(dim=1), torch.ones(6, 7, 7))
+
+
+def test_the_loss_of_cells_is_the_mean_cross_entropy_of_all_cells():
+    rng = np.random.default_rng(22)
+    logits = rng.normal(size=(2, 3, 7, 7))
+    target = rng.random((2, 3, 7, 7))
+    target /= target.sum(axis=1, keepdims=True)
+    slow = [
+        -(target[b, :, y, x] * (logits[b, :, y, x] - np.log(np.exp(logits[b, :, y, x]).sum()))).sum()
+        for b in range(2)
+        for y in range(7)
+        for x in range(7)
+    ]
+    assert float(l_cells(torch.from_numpy(logits), torch.from_numpy(target))) == pytest.approx(np.mean(slow))
 
 
 def slow_triplet(anchor, anchor_class, other, other_class, margin: float) -> float:
