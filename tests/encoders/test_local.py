@@ -333,6 +333,59 @@ def test_an_unknown_label_is_answered_with_near_names(encoder):
         encoder.word_vector("bus")
 
 
+def test_a_word_over_a_box_paints_the_class_vector(encoder, plain):
+    word = Sketch(200, 120, (SketchObject((), "dog", (40, 30, 150, 110)),))
+    name = plain[0].objects.class_vectors()[VOCABULARY.index("dog")].numpy()
+    assert np.array_equal(encoder.embed_objects(word.objects)[0], name)
+    tensor = torch.from_numpy(query_tensor(name[None], word.boxes))[None]
+    expected = plain[0].spatial(tensor).flatten(1).detach().numpy()
+    for words in (False, True):
+        assert cosines(encoder.embed_sketches([word], words=words), expected).min() > 0.99999
+    drawn = sketch(("dog", "cat"))
+    assert np.array_equal(encoder.encode_sketches([drawn.without_strokes()])[0],
+                          encoder.encode_sketches([drawn.without_strokes()], words=True)[0])  # fmt: skip
+
+
+def test_strokes_and_words_mix_in_one_sketch(encoder):
+    mixed = Sketch(200, 120, (SketchObject((), "dog", (0, 0, 90, 110)), *sketch(("quark", None)).objects))
+    vectors = encoder.embed_objects(mixed.objects)
+    assert np.array_equal(vectors[0], encoder.word_vector("dog"))
+    assert np.array_equal(vectors[1:], encoder.embed_objects(mixed.objects[1:]))  # "quark" is a note
+    with pytest.raises(CompsketchError, match="label 'quark' is no word"):
+        encoder.encode_sketches([Sketch(9, 9, (SketchObject((), "quark", (0, 0, 5, 5)),))])
+    with pytest.raises(CompsketchError, match="no ink"):
+        encoder.embed_canvas([sketch(("dog", "cat")).without_strokes()])
+
+
+# --- weights ---
+
+
+def reweighed(drawn: Sketch, *weights: float) -> Sketch:
+    return replace(drawn, objects=tuple(replace(o, weight=w) for o, w in zip(drawn.objects, weights, strict=True)))
+
+
+def test_equal_weights_are_the_sketch_itself_bit_for_bit(encoder):
+    assert np.array_equal(encoder.embed_sketches([reweighed(sketch(), 2, 2)]), encoder.embed_sketches([sketch()]))
+
+
+def test_weights_and_negatives_are_the_equations(encoder, plain):
+    drawn = sketch()
+    both, first, second = (
+        by_hand(*plain, replace(drawn, objects=objects))[0]
+        for objects in (drawn.objects, drawn.objects[:1], drawn.objects[1:])
+    )
+    against = np.linalg.norm(first) * second / np.linalg.norm(second)
+    expected = [0.25 * both + 0.75 * first, first - 0.5 * against]
+    found = encoder.embed_sketches([reweighed(drawn, 4, 1), reweighed(drawn, 1, -2)])
+    assert np.allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_an_object_that_is_not_wanted_is_no_ink_of_the_canvas(encoder):
+    drawn = sketch()
+    alone = replace(drawn, objects=drawn.objects[:1])
+    assert np.array_equal(encoder.embed_canvas([reweighed(drawn, 1, -1)]), encoder.embed_canvas([alone]))
+
+
 # --- bundles that do not fit ---
 
 
