@@ -85,16 +85,16 @@ class SpatialEncoder(nn.Sequential):
         Returns:
             (B, D, 7, 7).
         """
-        first, *rest = self
+        conv, *rest = self
+        weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
         (B, _, _), (V, C) = cells.shape, vectors.shape
-        weight = first.weight.permute(1, 2, 3, 0).reshape(C, -1)  # (C, 9 C')
-        taps = (vectors @ weight).view(V * 9, -1)  # (9 V, C')
+        taps = (vectors @ weight.permute(1, 2, 3, 0).reshape(C, -1)).view(V * 9, -1)  # (9 V, C')
         taps = torch.cat([taps, taps.new_zeros(1, taps.shape[1])])  # the last row lies beyond the canvas
         frame = functional.pad(cells, (1, 1, 1, 1), value=V)  # (B, 33, 33)
         near = frame.unfold(1, CELLS, 1).unfold(2, CELLS, 1).reshape(B, 9, CELLS, CELLS)  # cell of each tap
         rows = (near * 9 + torch.arange(9, device=near.device).view(1, 9, 1, 1)).clamp_max(V * 9)
         maps = functional.embedding_bag(rows.permute(0, 2, 3, 1).reshape(-1, 9), taps, mode="sum")  # (B 31 31, C')
-        maps = (maps + first.bias).view(B, CELLS, CELLS, -1).permute(0, 3, 1, 2)  # (B, C', 31, 31)
+        maps = (maps + bias).view(B, CELLS, CELLS, -1).permute(0, 3, 1, 2)  # (B, C', 31, 31)
         for layer in rest:
             maps = layer(maps)
         return maps  # (B, D, 7, 7)

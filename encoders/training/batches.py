@@ -134,9 +134,11 @@ class Steps(Dataset[Batch]):
         rows = self.order[np.arange(first, first + own) % len(self.order)]
         features, boxes, classes, crops = zip(*(self.pictures.look(row, rng) for row in rows), strict=True)
         asked = self.asker.ask(boxes, classes, crops, rng)
+        cells, vectors = join(asked.paintings)
         return Batch(
             torch.from_numpy(np.stack(features)),
-            *map(torch.from_numpy, join(asked.paintings)),
+            torch.from_numpy(cells),
+            torch.from_numpy(vectors),
             *pad(boxes, classes, self.most),
             *pad(asked.boxes, asked.classes, ASKED),
         )

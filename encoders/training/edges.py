@@ -80,10 +80,12 @@ def edge_maps(data: TrainingSet, folder: Path) -> Edges | None:
     for path, boxes, first in jobs:
         large = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > MIN_AREA
         wanted = np.flatnonzero(large & drawable[first : first + len(boxes)])
-        photo = read_image(path) if len(wanted) else None
-        for i in wanted if photo is not None else ():
-            corners = boxes[i] * np.array([photo.width, photo.height] * 2)
-            crop = photo.crop(tuple(int(value) for value in corners.round()))
+        if not len(wanted):
+            continue
+        photo = read_image(path)
+        for i in wanted:
+            x0, y0, x1, y1 = (boxes[i] * np.array([photo.width, photo.height] * 2)).round().tolist()
+            crop = photo.crop((int(x0), int(y0), int(x1), int(y1)))
             picture = edge_map(crop) if min(crop.size) >= SMALLEST else None
             if picture is not None:
                 pictures.append(picture)
