@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PHOTOS ?=
 DATA ?= ../shared/data
 OUT ?= runs/default
+RECIPE ?= default
 
-.PHONY: demo test lint format bench train evaluate clean
+.PHONY: demo test lint format bench train train-smoke semir evaluate tables clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -32,14 +33,25 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev  ## Ratios measured side by side; run it on a quiet machine
 	$(BIN)/python -m pytest -q -s -m benchmark tests/benchmarks
 
-train: $(VENV)/.dev  ## All stages from nothing, about an hour on 2 cores (DATA=folder, OUT=folder)
-	$(BIN)/compsketch train all --data "$(DATA)" --out "$(OUT)"
+train: $(VENV)/.dev  ## All stages from nothing, under 3 h on 2 cores (DATA=folder, OUT=folder, RECIPE=name)
+	$(BIN)/compsketch train all --recipe $(RECIPE) --data "$(DATA)" --out "$(OUT)"
+
+train-smoke: $(VENV)/.dev  ## All stages on a few photos, from nothing
+	rm -rf runs/smoke
+	$(BIN)/compsketch train all --recipe smoke --data "$(DATA)" --out runs/smoke
+
+semir: $(VENV)/.dev  ## The baseline SemIR, trained as its peer in OUT was
+	$(BIN)/compsketch train semir --recipe $(RECIPE) --data "$(DATA)" --out "$(OUT)"
 
 evaluate: $(VENV)/.dev  ## The shipped bundle on the part of DATA that training has not seen
 	$(BIN)/compsketch evaluate --held-out --json --methods ssbir,ssbir+words,msbir,random \
 	  --annotations "$(DATA)/coco/annotations.json" --images "$(DATA)/coco/images" \
 	  --annotations "$(DATA)/voc/annotations.json" --images "$(DATA)/voc/images" \
 	  --sketches "$(DATA)/quickdraw.ndjson.gz"
+
+tables: $(VENV)/.dev  ## The paper's tables, with SemIR's rows if OUT holds it; an interrupted run goes on
+	$(BIN)/compsketch tables --data "$(DATA)" --out tests/benchmarks/results \
+	  $(if $(wildcard $(OUT)/semir/bundle/config.json),--semir "$(OUT)/semir/bundle")
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

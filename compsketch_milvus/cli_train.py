@@ -90,8 +90,8 @@ def all_stages(
     workers: Workers = 0,
     as_json: Json = False,
 ) -> None:
-    """All stages, from nothing to the folder `bundle` in --out, which --encoder takes."""
-    stages = ["objects", "spatial", "projection"]
+    """All stages and the calibration, from nothing to the folder `bundle` in --out, which --encoder takes."""
+    stages = ["objects", "spatial", "projection", "calibration"]
     _run(stages, recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 

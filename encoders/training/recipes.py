@@ -19,7 +19,7 @@ from pathlib import Path
 from encoders.errors import CompsketchError
 from encoders.indexing import IndexingConfig
 from encoders.objects import ObjectConfig
-from encoders.training import msbir, objects, projection, semir, spatial
+from encoders.training import calibration, msbir, objects, projection, semir, spatial
 from encoders.training.asking import AskConfig
 from encoders.training.checkpoints import find_result, load_result
 from encoders.training.loop import Work
@@ -112,7 +112,7 @@ def run(recipe: Recipe, stages: Sequence[str], work: Work) -> dict[str, Path]:
 
     Args:
         recipe: The stages' configurations.
-        stages: Of `STAGES`, or ``semir``: the baseline by the recipe's last two.
+        stages: Of `STAGES`, then ``calibration``; or ``semir``: the baseline by the recipe's last two.
         work: Where and on what.
 
     Returns:
@@ -121,7 +121,7 @@ def run(recipe: Recipe, stages: Sequence[str], work: Work) -> dict[str, Path]:
     Raises:
         DataError: A stage's forerunner has left no result in ``work.out``, or one of another recipe.
     """
-    needed = STAGES[: STAGES.index(stages[0])] if stages[0] in STAGES else ()  # SemIR needs none of them
+    needed = STAGES[: STAGES.index(stages[0])] if stages[0] in STAGES else ()  # SemIR and calibration look themselves
     for before in needed:
         find_result(work.out / f"{before}.pt")
     with team(work.device):
@@ -131,6 +131,9 @@ def run(recipe: Recipe, stages: Sequence[str], work: Work) -> dict[str, Path]:
 def _stage(recipe: Recipe, stage: str, work: Work) -> Path:
     if stage == "semir":
         return semir.train(recipe.spatial, recipe.projection, work)
+    if stage == "calibration":
+        with first_alone() as first:
+            return calibration.train(work.out / "bundle", work.data) if first else work.out / "bundle"
     if stage == "objects":
         config = recipe.objects
         return msbir.train(config, work) if isinstance(config, msbir.Config) else objects.train(config, work)
