@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+MILVUS := .venv-milvus/bin/milvus-server
 PHOTOS ?=
 DATA ?= ../shared/data
 OUT ?= runs/default
 RECIPE ?= default
 
-.PHONY: demo test lint format bench train train-smoke semir evaluate tables clean
+.PHONY: demo test milvus lint format bench train train-smoke semir evaluate tables clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -18,8 +19,14 @@ $(VENV)/.%: pyproject.toml
 demo: $(VENV)/.demo  ## Ingest photos, run the shipped sketches, write demo/index.html (PHOTOS=dir for your own)
 	$(BIN)/compsketch demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-test: $(VENV)/.dev  ## The whole test suite
-	$(BIN)/python -m pytest -q -n 2
+test: $(VENV)/.dev  ## The whole test suite; with a real Milvus server after `make milvus`
+	$(if $(wildcard $(MILVUS)),MILVUS_SERVER=$(MILVUS)) $(BIN)/python -m pytest -q -n 2
+
+milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a venv of its own
+
+$(MILVUS):
+	$(PYTHON) -m venv .venv-milvus
+	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
 
 lint: $(VENV)/.dev  ## Style and types
 	$(BIN)/ruff check .
@@ -54,4 +61,4 @@ tables: $(VENV)/.dev  ## The paper's tables, with SemIR's rows if OUT holds it; 
 	  $(if $(wildcard $(OUT)/semir/bundle/config.json),--semir "$(OUT)/semir/bundle")
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-milvus demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
