@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scipy.stats import binomtest
 
-from encoders.calibration import Reliability
+from encoders.calibration import Calibration, Reliability
 from encoders.evaluation.data import SketchSet, read_class_map, read_sketches
 from encoders.evaluation.statistics import LEVEL
 from encoders.evaluation.tables.study import TAU, Study
@@ -20,12 +20,6 @@ def table(study: Study) -> Table:
         study.remembering, sources, SketchSet.join([read_sketches(path) for path in files]), read_class_map(),
         tau=TAU, progress=study.progress,
     )  # fmt: skip
-    rows = [
-        row
-        for group, curves in found.reliability.items()
-        for pairs, curve in curves.items()
-        for row in _curve(group, pairs, curve)
-    ]
     notes = (
         f"A pair is a query and one of {found.photos} held-out photos, relevant if R > {found.tau:g} (eq. 9); measured "
         "five-fold, by query and by photo.",
@@ -35,11 +29,20 @@ def table(study: Study) -> Table:
     )
     columns = ("asked with", "pairs of", "said", "observed", "pairs", "error", "Brier score")
     title = "The calibrated score: what it says, and what is observed"
-    return Table("reliability", title, columns, tuple(rows), notes, study.provenance("reliability"))
+    return Table("reliability", title, columns, tuple(lines(found)), notes, study.provenance("reliability"))
+
+
+def lines(calibration: Calibration) -> list[tuple[Cell, ...]]:
+    """For each group and kind of pairs a line for all of them, then one a bin."""
+    return [
+        row
+        for group, curves in calibration.reliability.items()
+        for pairs, curve in curves.items()
+        for row in _curve(group, pairs, curve)
+    ]
 
 
 def _curve(group: str, pairs: str, curve: Reliability) -> list[tuple[Cell, ...]]:
-    """A line for the whole, then one a bin."""
     whole = (group, pairs, "all", None, sum(curve.counts), curve.ece, curve.brier)
     return [whole, *(
         (group, pairs, f"{said:.3f}", share(round(seen * count), count), count, None, None)

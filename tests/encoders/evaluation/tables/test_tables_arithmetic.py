@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from encoders.calibration import Calibration, reliability
 from encoders.evaluation.quantised import IvfPq
 from encoders.evaluation.relevance import Gallery
 from encoders.evaluation.relevance import relevance as evaluated
@@ -13,7 +14,7 @@ from encoders.evaluation.tables.ceiling import average_precisions, hits
 from encoders.evaluation.tables.code_length import Code, codes, recall
 from encoders.evaluation.tables.figures import difference, mean, ratio
 from encoders.evaluation.tables.merge import cells, merged
-from encoders.evaluation.tables.reliability import share
+from encoders.evaluation.tables.reliability import lines, share
 from encoders.evaluation.tables.sheets import relevance
 
 corners = st.floats(0, 1).flatmap(lambda low: st.tuples(st.just(low), st.floats(low, 1)))
@@ -123,3 +124,12 @@ def test_relevance_of_one_photo_is_that_of_a_gallery_of_one():
         evaluated(boxes[:2], asked, gallery).of(np.array([0]))[0]
     )
     assert relevance(boxes[:2], asked, boxes[:0], []) == 0
+
+
+def test_a_curve_has_a_line_for_all_pairs_and_one_for_each_bin():
+    curve = reliability(np.array([0.1, 0.1, 0.1, 0.9]), np.array([False, False, True, True]), bins=2)
+    whole, low, high = lines(Calibration({}, reliability={"strokes/1": {"all": curve}}))
+    assert whole == ("strokes/1", "all", "all", None, 4, curve.ece, curve.brier)
+    assert (low[2], low[3], low[4]) == ("0.100", share(1, 3), 3)
+    assert (high[2], high[3].value, high[4]) == ("0.900", 1, 1)
+    assert curve.ece == pytest.approx((3 * (1 / 3 - 0.1) + 0.1) / 4)

@@ -8,7 +8,18 @@ import pytest
 
 from encoders.errors import CompsketchError
 from encoders.evaluation.ranking import rank
-from encoders.evaluation.tables import NAMES, ceiling, check, code_length, losses, merge, methods, queries, sheets, tau
+from encoders.evaluation.tables import (
+    NAMES,
+    ceiling,
+    check,
+    code_length,
+    losses,
+    merge,
+    methods,
+    queries,
+    sheets,
+    tau,
+)
 from encoders.evaluation.tables.figures import scored
 from encoders.evaluation.tables.making import Made, kept, make
 from encoders.evaluation.tables.study import Budget
