@@ -223,7 +223,7 @@ class LocalEncoder(PhotoEncoder[Networks]):
         return explain(parts, self.projection, vectors, GRID)
 
     def confidence(self, sketch: Sketch, scores: np.ndarray, *, words: bool = False) -> np.ndarray | None:
-        """Scores of photos as probabilities of relevance, (k,); None for sketches that the bundle does not say it of."""
+        """Scores of photos as probabilities of relevance, (k,); None where the bundle says nothing of such sketches."""
         return None if self.calibration is None else self.calibration.apply(scores, group(sketch, words=words))
 
     # --- networks ---
