@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from encoders.evaluation.metrics import average_precision, precision_at
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.training.augment import rasters
 from encoders.training.checkpoints import save_result
@@ -279,9 +280,10 @@ def train(config: Config, work: Work) -> Path:
 
 
 def save(path: Path, config: object, model: ObjectEncoder, vocabulary: list[str]) -> Path:
-    """Write a result of stage 1, by the first process."""
-    if rank() == 0:
-        save_result(path, config, model.state_dict(), objects=asdict(model.config), vocabulary=vocabulary)
+    """Write a result of stage 1, by the first process; it is there when the others go on to stage 2."""
+    with first_alone() as first:
+        if first:
+            save_result(path, config, model.state_dict(), objects=asdict(model.config), vocabulary=vocabulary)
     return path
 
 
@@ -320,11 +322,10 @@ def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int
     crop_right = (crops_ @ names.T).argmax(dim=1).numpy() == photos.classes
     order = (sketches[torch.from_numpy(with_photos)] @ crops_.T).argsort(dim=1, descending=True).numpy()
     hits = photos.classes[order] == classes[with_photos][:, None]  # (n', N)
-    precision = hits.cumsum(axis=1) / np.arange(1, hits.shape[1] + 1)
     return {
         "sketch_accuracy": float(right.mean()),
         "sketch_accuracy_photo_classes": float(right[with_photos].mean()),
         "crop_accuracy": float(crop_right.mean()),
-        "map": float(((precision * hits).sum(axis=1) / hits.sum(axis=1)).mean()),
-        "p10": float(hits[:, :10].sum(axis=1).mean() / 10),
+        "map": float(average_precision(hits, hits, k=hits.shape[1]).mean()),
+        "p10": float(precision_at(hits, k=10).mean()),
     }
