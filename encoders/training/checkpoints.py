@@ -85,7 +85,8 @@ def load_state(path: Path, config: Any, **parts: Any) -> dict[str, Any]:
     state = _read(path)
     check_config(path, state.get("config", {}), config)
     for name, part in parts.items():
-        part.load_state_dict(state[name])
+        if state[name]:  # a CPU's scaler has none, and a GPU's would refuse that
+            part.load_state_dict(state[name])
     return dict(state["position"])
 
 
