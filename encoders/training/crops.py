@@ -33,7 +33,7 @@ class Crops:
 
 
 def crop_list(data: TrainingSet) -> tuple[list[tuple[Path, np.ndarray, int]], np.ndarray]:
-    """Every crop there is to learn from: boxes over `MIN_AREA`, and labelled photos as a whole.
+    """Every crop there is, however small: the boxes of photos, and labelled photos as a whole.
 
     Returns:
         (photo, boxes (n, 4), number of its first box) for each photo, and the class (M,) of each crop by its number.

@@ -29,7 +29,7 @@ class Views:
         boxes: One (n, 4) float32 array a view, corners in [0, 1].
         classes: One (n,) integer array a view, into the vocabulary.
         crops: One (n,) integer array a view, the crop that each box shows, by its number: crops are counted as
-            `objects.crop_features` goes through them, every box of every photo and then every labelled photo.
+            `crops.crop_list` goes through them, every box of every photo and then every labelled photo.
         photo: (N,) integers, the photo a view is of; -1 for a pasted scene.
     """
 

@@ -9,7 +9,7 @@ from encoders.evaluation.data import SketchSet, read_class_map, read_sketches
 from encoders.evaluation.statistics import LEVEL
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Figure, Table
-from encoders.training.calibration import calibrate
+from encoders.training.calibration import FOLDS, calibrate
 
 
 def table(study: Study) -> Table:
@@ -22,7 +22,7 @@ def table(study: Study) -> Table:
     )  # fmt: skip
     notes = (
         f"A pair is a query and one of {found.photos} held-out photos, relevant if R > {found.tau:g} (eq. 9); measured "
-        "five-fold, by query and by photo.",
+        f"in {FOLDS} folds, by query and by photo.",
         "Brackets are Wilson's, of pairs as if they were independent: those of one query are not, so true ones are "
         "wider.",
         "Error: the mean over pairs of how far a bin's probability is from what was observed.",
