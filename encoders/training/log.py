@@ -23,7 +23,7 @@ class Log:
 
     def __init__(self, path: Path, config: Any, silent: bool = False) -> None:
         self.path, self.silent = path, silent
-        self._started, self._steps = time.monotonic(), 0
+        self._started = time.monotonic()
         self._write({"config": plain(config)})
 
     def step(self, epoch: int, epochs: int, step: int, steps: int, rate: float, terms: Mapping[str, float]) -> None:
@@ -32,8 +32,8 @@ class Log:
         if self.silent:
             return
         told = " ".join(f"{name} {value:.3f}" for name, value in terms.items())
-        pace = time.monotonic() - self._started
-        line = f"epoch {epoch + 1}/{epochs} step {step + 1}/{steps}  {told}  {pace:.0f} s"
+        seconds = time.monotonic() - self._started
+        line = f"epoch {epoch + 1}/{epochs} step {step + 1}/{steps}  {told}  {seconds:.0f} s"
         terminal = sys.stderr.isatty()
         print(f"\r{line}\x1b[K" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
