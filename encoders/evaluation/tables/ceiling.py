@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.ranking import rank
 from encoders.evaluation.scores import DEEP
 from encoders.evaluation.tables.figures import mean, scored, unit
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Table
 from encoders.sketch import SketchObject
+from encoders.training.crops import MIN_AREA, crop_list
 from encoders.training.data import crops, read_training_set
 
-MIN_AREA = 0.01  # boxes under this part of their photo are no crops, as in training
 NEAR = 10
 
 
@@ -24,12 +25,6 @@ def hits(sketches: np.ndarray, sketch_classes: np.ndarray, photos: np.ndarray, c
     """Which crops, best first for each sketch, are of its class: (n, N) booleans from vectors and their classes."""
     order = np.argsort(-(sketches @ photos.T), axis=1, kind="stable")
     return np.asarray(classes[order] == sketch_classes[:, None])
-
-
-def average_precisions(found: np.ndarray) -> np.ndarray:
-    """AP of whole rankings (n, N) booleans, each with a hit: the mean precision at its hits, (n,)."""
-    precision = found.cumsum(axis=1) / np.arange(1, found.shape[1] + 1)
-    return np.asarray((precision * found).sum(axis=1) / found.sum(axis=1))
 
 
 def table(study: Study) -> Table:
@@ -47,7 +42,7 @@ def table(study: Study) -> Table:
     add("objects", "sketch read as its class, classes with photos", "accuracy", right[shown])
     add("objects", "crop read as its class", "accuracy", _classified(study, crop_vectors, crop_kinds))
     ranked = hits(vectors[shown], kinds[shown], crop_vectors, crop_kinds)
-    add("objects", "crops ranked by a sketch", "mAP", average_precisions(ranked))
+    add("objects", "crops ranked by a sketch", "mAP", average_precision(ranked, ranked, k=ranked.shape[1]))
     add("objects", "crops ranked by a sketch", f"P@{NEAR}", ranked[:, :NEAR].mean(axis=1))
     _search(study, add, dict(zip(study.sketches.key_ids, right, strict=True)))
     notes = (
@@ -103,17 +98,15 @@ def _classified(study: Study, vectors: np.ndarray, kinds: np.ndarray) -> np.ndar
 def _crops(study: Study) -> tuple[np.ndarray, np.ndarray]:
     """f_i of the held-out photos' objects (N, C), and their words (N,)."""
     data = read_training_set(study.data, held_out=True)
-    whole = np.array([[0, 0, 1, 1]], np.float32)
-    jobs = [*zip(data.photos, data.boxes, data.words, strict=True)]
-    jobs += [(path, whole, [word]) for path, word in zip(data.labelled, data.labels, strict=True)]
-    vectors, kinds = [], []
-    for done, (path, boxes, words) in enumerate(jobs, start=1):
+    jobs, kinds = crop_list(data)
+    vectors, numbers = [], []
+    for done, (path, boxes, first) in enumerate(jobs, start=1):
         keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > MIN_AREA)
         if len(keep):
             vectors.append(_own_crops(study, path, boxes[keep]))
-            kinds += [words[i] for i in keep]
+            numbers += (first + keep).tolist()
         study.progress("crops", done, len(jobs))
-    return np.concatenate(vectors), np.array(kinds)
+    return np.concatenate(vectors), np.array(data.vocabulary)[kinds[numbers]]
 
 
 def _own_crops(study: Study, path: Path, boxes: np.ndarray) -> np.ndarray:

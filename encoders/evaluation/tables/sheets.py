@@ -10,7 +10,7 @@ import numpy as np
 
 from encoders.evaluation.data import read_annotations, read_class_map
 from encoders.evaluation.ranking import rank
-from encoders.evaluation.relevance import iou
+from encoders.evaluation.relevance import Gallery, relevance
 from encoders.evaluation.tables.study import Study
 from encoders.evaluation.tables.table import Cell, Table
 from encoders.sketch import Sketch
@@ -98,23 +98,19 @@ def _answered(study: Study, number: int, found: np.ndarray, truth: Truth) -> Ans
         boxes, words = truth[path]
         rows = [row for row, word in enumerate(words) if word in asked]
         objects = tuple(asked.index(words[row]) for row in rows)
-        answers.append(Answer(path, relevance(query.boxes, asked, boxes, words), boxes[rows], objects))
+        alone = Gallery.build(boxes, np.zeros(len(boxes), np.int64), words, 1)  # the benchmark knows no small R
+        (R,) = relevance(query.boxes, asked, alone).of(np.array([0])).tolist()
+        answers.append(Answer(path, R, boxes[rows], objects))
     return Answered(query.sketch, tuple(answers))
 
 
-def relevance(asked: np.ndarray, asked_words: Sequence[str], boxes: np.ndarray, words: Sequence[str]) -> float:
-    """Eq. 9 of one query and one photo, however small; boxes (n, 4) in [0, 1] and their class words."""
-    alike = np.array(words, object)[None, :] == np.array(asked_words, object)[:, None]  # (n, m)
-    overlap = np.stack([iou(boxes, box) for box in asked]) * alike
-    return float(overlap.max(axis=1, initial=0).mean())
-
-
 def _truth(study: Study) -> Truth:
-    """Of every annotated photo."""
+    """Of every annotated photo; what the class map leaves out is nothing that is asked for."""
     class_map, found = read_class_map(), Truth()
     for file in sorted(study.data.glob("*/annotations.json")):
         part = read_annotations(file)
         for name, rows in zip(part.files, part.by_photo, strict=True):
-            words = [class_map.word(part.classes[row]) or part.classes[row] for row in rows]
-            found[file.parent / "images" / name] = part.normalised[rows], words
+            drawn = [(row, word) for row in rows if (word := class_map.word(part.classes[row])) is not None]
+            boxes = part.normalised[[row for row, _ in drawn]]
+            found[file.parent / "images" / name] = boxes, [word for _, word in drawn]
     return found

@@ -7,15 +7,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from encoders.calibration import Calibration, reliability
+from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.quantised import IvfPq
-from encoders.evaluation.relevance import Gallery
-from encoders.evaluation.relevance import relevance as evaluated
-from encoders.evaluation.tables.ceiling import average_precisions, hits
+from encoders.evaluation.tables.ceiling import hits
 from encoders.evaluation.tables.code_length import Code, codes, recall
 from encoders.evaluation.tables.figures import difference, mean, ratio
 from encoders.evaluation.tables.merge import cells, merged
 from encoders.evaluation.tables.reliability import lines, share
-from encoders.evaluation.tables.sheets import relevance
 
 corners = st.floats(0, 1).flatmap(lambda low: st.tuples(st.just(low), st.floats(low, 1)))
 
@@ -100,7 +98,8 @@ def test_crops_ranked_by_sketches_are_scored_as_scikit_learn_scores_them():
     rng = np.random.default_rng(4)
     sketches, crops = rng.normal(size=(6, 5)), rng.normal(size=(40, 5))
     words, classes = np.array(list("abcabc")), np.array(list("abcd") * 10)
-    found = average_precisions(hits(sketches, words, crops, classes))
+    ranked = hits(sketches, words, crops, classes)
+    found = average_precision(ranked, ranked, k=40)
     expected = [
         average_precision_score(classes == word, crops @ sketch) for sketch, word in zip(sketches, words, strict=True)
     ]
@@ -112,18 +111,6 @@ def test_a_share_has_wilsons_interval():
     z, n, p = 1.959964, 10, 0.8
     middle, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z / (1 + z**2 / n) * (p * 0.2 / n + z**2 / (4 * n**2)) ** 0.5
     assert (figure.low, figure.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
-
-
-def test_relevance_of_one_photo_is_that_of_a_gallery_of_one():
-    rng = np.random.default_rng(5)
-    start = rng.uniform(0, 0.5, (7, 2))
-    boxes = np.concatenate([start, start + rng.uniform(0.1, 0.5, (7, 2))], axis=1)
-    asked, words = ["a", "b"], ["b", "a", "a", "c", "b"]
-    gallery = Gallery.build(boxes[2:], np.zeros(5, int), words, 1)
-    assert relevance(boxes[:2], asked, boxes[2:], words) == pytest.approx(
-        evaluated(boxes[:2], asked, gallery).of(np.array([0]))[0]
-    )
-    assert relevance(boxes[:2], asked, boxes[:0], []) == 0
 
 
 def test_a_curve_has_a_line_for_all_pairs_and_one_for_each_bin():
