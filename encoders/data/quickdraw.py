@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -40,7 +41,7 @@ def read(
                     drawing = line.strip() and _drawing(line, f"{path.name}: line {number}", report, unrecognised)
                     if drawing:
                         yield drawing
-            except (OSError, EOFError) as error:  # a damaged or cut gzip
+            except (OSError, EOFError, zlib.error) as error:  # a damaged or cut gzip
                 raise DataError(f"{path} cannot be read: {error}") from error
         if progress:
             progress(path.name, total, total)

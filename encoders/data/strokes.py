@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from encoders import formats
 from encoders.errors import SketchError
+from encoders.formats import svg
 from encoders.formats.pixels import strokes_of
 from encoders.formats.skeleton import simplify
+from encoders.images import Limits, read_image
 
 UNIT = 255.0  # Quick, Draw!'s longest side
 TOLERANCE = 2.0  # of Quick, Draw!'s own simplification (Douglas and Peucker)
 MAX_SIDE = 512  # of a PNG that is thinned: 255 is what is kept of it
-MAX_PIXELS = 16_000_000
+LIMITS = Limits(max_pixels=16_000_000)
 DARK = 128  # of 255: below is ink
 
 
@@ -36,13 +36,13 @@ def to_unit(strokes: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
 
 
 def from_svg(data: bytes) -> tuple[np.ndarray, ...]:
-    """All ink of an SVG as one drawing.
+    """All ink of an SVG as one drawing; words over boxes are none.
 
     Raises:
         SketchError: It is malformed, or holds no ink.
     """
-    objects = formats.parse(data)["objects"]
-    strokes = [np.asarray(stroke) for item in objects for stroke in item["strokes"]]
+    objects = svg.read(data)["objects"]
+    strokes = [np.asarray(stroke) for item in objects for stroke in item.get("strokes", ())]
     if not strokes:
         raise SketchError("it has no ink")
     return to_unit(strokes)
@@ -52,18 +52,10 @@ def from_png(data: bytes) -> tuple[np.ndarray, ...]:
     """The dark pixels of a PNG, thinned to lines, as one drawing.
 
     Raises:
-        SketchError: It is damaged or too large, or holds no ink.
+        ImageError: It is damaged or too large.
+        SketchError: It holds no ink.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise SketchError(f"it has {image.width} x {image.height} pixels, {MAX_PIXELS} is the limit")
-            layer = image.convert("RGBA")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, SketchError):
-            raise
-        raise SketchError(f"it is damaged ({error})") from None
-    gray = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("L")
+    gray = read_image(data, limits=LIMITS).convert("L")
     if max(gray.size) > MAX_SIDE:
         gray.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
     ink = np.asarray(gray) < DARK

@@ -8,7 +8,7 @@ from pathlib import Path
 from encoders.data.manifest import Drawing
 from encoders.data.report import Progress, Report
 from encoders.data.strokes import from_png, from_svg
-from encoders.errors import DataError, SketchError
+from encoders.errors import CompsketchError, DataError
 
 LIST = "filelist.txt"
 READERS = {"svg": from_svg, "png": from_png}
@@ -40,7 +40,7 @@ def read_folder(folder: Path, names: list[str], report: Report, progress: Progre
             strokes = READERS[path.suffix.lower()[1:]](path.read_bytes())
         except FileNotFoundError:
             report.failed.add("sketch is not on disk", str(path))
-        except (SketchError, OSError) as error:
+        except (CompsketchError, OSError) as error:
             report.failed.add("sketch cannot be read", f"{path}: {error}")
         else:
             yield Drawing(path.parent.name, name.rpartition(".")[0], strokes)
@@ -78,7 +78,11 @@ def _names(folder: Path, suffix: str) -> list[str]:
         return files_below(folder, suffix)
     lines = (folder / LIST).read_text(encoding="utf-8").splitlines()
     names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
-    wrong = [name for name in names if name.count("/") != 1 or ".." in name or not name.endswith(f".{suffix}")]
+    wrong = [
+        name
+        for name in names
+        if name.count("/") != 1 or name.startswith("/") or ".." in name or not name.endswith(f".{suffix}")
+    ]
     if wrong:
         raise DataError(f"{folder / LIST}: {wrong[0]!r} is no <class>/<n>.{suffix}; take the archive's own list")
     return names

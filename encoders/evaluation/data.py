@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -384,5 +385,5 @@ def _read(path: str | Path) -> bytes:
         return gzip.decompress(data) if data.startswith(_GZIP) else data
     except (FileNotFoundError, IsADirectoryError) as error:
         raise DataError(f"no file {path}; give the path of an existing file") from error
-    except (OSError, EOFError, ValueError) as error:  # a damaged or cut gzip raises any of these
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # a damaged or cut gzip raises any of these
         raise DataError(f"{path} cannot be read: {error}") from error
