@@ -187,13 +187,13 @@ def sketchy(
     from encoders.data.report import Report
 
     started, report, beside = time.monotonic(), Report(), Report()
+    folder = None if photos is None else reader.photos_folder(source)  # found missing before the sketches are read
     with StageBar() as bar:
         drawings = reader.read(source, report, form=form, invalid=invalid, progress=bar)
         build_sketches(
             "sketchy", drawings, report, out, source=[source], class_map=class_map, per_class=per_class, seed=seed
         )
-        if photos is not None:
-            folder = reader.photos_folder(source)
+        if photos is not None and folder is not None:
             found = reader.read_photos(folder)
             build_photos("sketchy", found, beside, photos, source=[source], images=folder, class_map=class_map)
     also = {} if photos is None else {str(photos): beside.to_dict()}

@@ -38,7 +38,7 @@ def read(
         progress: Called with the folder that is read and how many of its files are.
 
     Raises:
-        DataError: There is no sketch in the folder.
+        DataError: There is no sketch in the folder, or no list of invalid ones.
     """
     folder, names = _find(source, form)
     bad = set() if invalid else _invalid(source, folder)
@@ -84,6 +84,8 @@ def _find(source: Path, form: str) -> tuple[Path, list[str]]:
 
 def _invalid(source: Path, folder: Path) -> set[str]:
     """The names that the lists hold: the first word of each line, a class's own lists and those for all classes."""
-    lists = [*source.glob(INVALID), *source.glob(f"info*/{INVALID}"), *folder.glob(f"*/{INVALID}")]
+    lists = [*source.glob(INVALID), *source.glob(f"info*/**/{INVALID}"), *folder.glob(f"*/{INVALID}")]
+    if not lists:
+        raise DataError(f"{source} has no list {INVALID}; unpack Sketchy's info there, or keep all with --invalid")
     lines = [line.split() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
     return {Path(words[0]).stem for words in lines if words}

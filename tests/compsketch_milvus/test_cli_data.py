@@ -130,5 +130,5 @@ def test_coco_voc_tuberlin_and_sketchy_from_the_command_line(originals, capsys):
     photo.parent.mkdir(parents=True)
     Image.new("RGB", (256, 256)).save(photo)
     beside = originals / "labelled.parquet"
-    made = call(capsys, "sketchy", originals, "--form", "svg", "--out", out, "--photos", beside)
+    made = call(capsys, "sketchy", originals, "--form", "svg", "--invalid", "--out", out, "--photos", beside)
     assert (made["kept"], made["also"][str(beside)]["kept"]) == ({"bird": 1}, {"bird": 1})

@@ -17,7 +17,7 @@ from encoders.data.manifest import Drawing, iter_photos, read_facts
 from encoders.data.report import Report
 from encoders.data.sampling import sample
 from encoders.data.strokes import from_png, from_svg, to_unit
-from encoders.errors import DataError, SketchError
+from encoders.errors import DataError, ImageError, SketchError
 from encoders.evaluation.data import read_labels, read_sketches
 
 SIMPLE = {"word": "cat", "countrycode": "VE", "timestamp": "2017-03-02 23:25:10.07453 UTC", "recognized": True,
@@ -97,8 +97,14 @@ def test_bad_lines_are_counted_and_damaged_files_refused(tmp_path):
     assert list(report.failed.counts.values()) == [3]
     assert list(report.failed.first.values()) == ["cat.ndjson: line 1"]
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:20])
-    with pytest.raises(DataError, match=r"cut\.gz cannot be read"):
-        read(quickdraw, [tmp_path / "cut.gz"])
+    damaged = bytearray(gzip.compress(b"x" * 1000))
+    damaged[10] = 0xFF  # the first byte behind the header: no kind of block
+    (tmp_path / "damaged.gz").write_bytes(damaged)
+    for name in ("cut.gz", "damaged.gz"):
+        with pytest.raises(DataError, match=rf"{name} cannot be read"):
+            read(quickdraw, [tmp_path / name])
+        with pytest.raises(DataError, match=rf"{name} cannot be read"):
+            read_sketches(tmp_path / name)
     with pytest.raises(DataError, match=r"none is no file and holds no \.ndjson"):
         read(quickdraw, [tmp_path / "none"])
     with pytest.raises(DataError, match=r"out\.parquet: nothing is left to write; line is no sketch"):
@@ -162,12 +168,19 @@ def test_transparent_paper_is_white():
 def test_files_without_ink_or_damaged():
     with pytest.raises(SketchError, match="it has no ink"):
         from_png(_bytes(Image.new("L", (20, 20), "white")))
-    with pytest.raises(SketchError, match="it is damaged"):
+    with pytest.raises(ImageError, match="the file is damaged or truncated"):
         from_png(_bytes(square_png())[:200])
-    with pytest.raises(SketchError, match="it is damaged"):
+    with pytest.raises(ImageError, match="not a photo in a known format"):
         from_png(b"no png")
+    with pytest.raises(ImageError, match="4001 x 4000 pixels, over the limit"):
+        from_png(_bytes(Image.new("1", (4001, 4000))))
     with pytest.raises(SketchError, match="it has no ink"):
         from_svg(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>')
+    word = b'<g><rect x="1" y="1" width="7" height="7"/><text>cat</text></g>'
+    with pytest.raises(SketchError, match="it has no ink"):
+        from_svg(b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">' + word + b"</svg>")
+    with pytest.raises(SketchError):
+        from_svg(b'{"objects": [{}]}')
 
 
 def _bytes(image):
@@ -227,6 +240,9 @@ def test_sketches_that_are_listed_and_not_there_or_cannot_be_read(berlin):
     (berlin / "svg" / "filelist.txt").write_text("../../etc/passwd.svg\n")
     with pytest.raises(DataError, match=r"filelist\.txt: '../../etc/passwd\.svg' is no <class>/<n>\.svg"):
         read(tuberlin, berlin)
+    (berlin / "svg" / "filelist.txt").write_text("/passwd.svg\n")
+    with pytest.raises(DataError, match=r"filelist\.txt: '/passwd\.svg' is no <class>/<n>\.svg"):
+        read(tuberlin, berlin)
     with pytest.raises(DataError, match="form is 'jpg'; expected auto, svg or png"):
         read(tuberlin, berlin, form="jpg")
     with pytest.raises(DataError, match=r"holds no svg/<class>/\*\.svg or png/<class>/\*\.png; name the folder"):
@@ -261,11 +277,20 @@ def test_sketchy(database):
     ]
     assert report.left_out.counts == {"sketch is on a list of invalid ones": 1}
     assert len(read(sketchy, database, invalid=True)[0]) == 3
+    (database / "info").rename(database / "inner")
+    with pytest.raises(
+        DataError, match=r"has no list invalid\*\.txt; unpack Sketchy's info there, or keep all with --inv"
+    ):
+        read(sketchy, database)
+    assert len(read(sketchy, database, invalid=True)[0]) == 3
+    (database / "info-06-04").mkdir()  # an archive unpacked to a folder of its own name
+    (database / "inner").rename(database / "info-06-04" / "info")
+    assert len(read(sketchy, database)[0]) == 2
     (drawn,), _ = read(sketchy, database, form="png")
     assert drawn.key_id == found[0].key_id
     assert ink(drawn.strokes) == pytest.approx(ink(found[0].strokes), abs=2)
     with pytest.raises(DataError, match=r"holds neither sketches/<class>/\*\.svg nor 256x256/sketch/tx_000000000000"):
-        read(sketchy, database / "info")
+        read(sketchy, database / "info-06-04")
 
 
 def test_the_photos_beside_are_labelled(database, tmp_path):
