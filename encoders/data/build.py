@@ -42,14 +42,14 @@ def build_photos(
         sketches: Classes that this file has no sketches of are dropped; None to drop none for that.
 
     Raises:
-        DataError: As the reader; the class map or the sketches cannot be read, the folder of photos is missing, or no
-            photo is left.
+        DataError: As the reader; the class map or the sketches cannot be read, the folder of photos is missing, a
+            photo comes twice, or none is left.
     """
     if images is not None and not images.is_dir():
         raise DataError(f"no folder {images}; name the folder of the photos")
     mapped = read_class_map(class_map or MAPS.get(builder, CLASS_MAP))
     words = None if sketches is None else read_sketches(sketches).by_class
-    found = counted(on_disk(drawn_photos(photos, mapped, words, report), images, report), report)
+    found = counted(on_disk(drawn_photos(_once(photos), mapped, words, report), images, report), report)
     facts = Facts("photos", builder, _names(source), digest(mapped), images=images_beside(out, images))
     write_photos(out, _some(found, out, report), facts)
 
@@ -87,6 +87,16 @@ def build_sketches(
         found = sample(found, per_class, seed)
     facts = Facts("sketches", builder, _names(source), _digest(mapped), None if per_class is None else seed)
     write_sketches(out, _some(_kept(found, report), out, report), facts)
+
+
+def _once(photos: Iterable[Photo]) -> Iterator[Photo]:
+    """The same photos; refused if one comes twice, as from VOC's trainval beside its val: it would be in two splits."""
+    seen: set[str] = set()
+    for photo in photos:
+        if photo.file in seen:
+            raise DataError(f"photo {photo.file} comes twice; name each split or file once, and none within another")
+        seen.add(photo.file)
+        yield photo
 
 
 def _kept(drawings: Iterable[Drawing], report: Report) -> Iterator[Drawing]:

@@ -153,6 +153,15 @@ def test_what_voc_is_missing_is_named(devkit):
         found_in(voc, devkit / "Annotations", ["val"])
 
 
+def test_a_photo_that_comes_twice_is_refused(devkit, tmp_path):
+    (devkit / "ImageSets" / "Main" / "trainval.txt").write_text("2008_000008\n")
+    report = Report()
+    both = voc.read(devkit, ["trainval", "val"], report)
+    with pytest.raises(DataError, match=r"photo 2008_000008\.jpg comes twice; name each split or file once"):
+        build_photos("voc", both, report, tmp_path / "a.parquet", source=[devkit], images=devkit / "JPEGImages")
+    assert not (tmp_path / "a.parquet").exists()
+
+
 def test_a_sets_names_become_words(devkit, tmp_path):
     report = Report()
     out = tmp_path / "voc.parquet"
