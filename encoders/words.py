@@ -21,11 +21,12 @@ class Words:
     def __init__(self, vocabulary: Sequence[str], encoder: str, way_out: str) -> None:
         self.encoder, self.way_out = encoder, way_out
         self._row = {word.lower(): row for row, word in enumerate(vocabulary)}
+        self._joined = read_class_map().words
 
     def find(self, label: str) -> int | None:
         """Place in the vocabulary of a label, or of the word that the class map joins it to; None if there is none."""
         word = label.strip().lower()
-        return self._row.get(word, self._row.get(str(read_class_map().words.get(word, "")).lower()))
+        return self._row.get(word, self._row.get(self._joined.get(word, "").lower()))
 
     def row(self, label: str) -> int:
         """As `find`.
