@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 VERSION = 1
 MAGIC = b"PAR1"
 ROWS = 4096  # a row group
-SPLITS = ("train", "validation", "test", "")
 _PREFIX = "compsketch."
 
 
@@ -175,6 +174,8 @@ def batches(path: str | os.PathLike[str], kind: str) -> Iterator[pa.RecordBatch]
     Raises:
         DataError: As ``read_facts``; another kind; a column is missing or of another type.
     """
+    import pyarrow as pa
+
     file = _open(path)
     facts, expected = _facts(file, path), schema(kind)
     if facts.kind != kind:
@@ -186,7 +187,7 @@ def batches(path: str | os.PathLike[str], kind: str) -> Iterator[pa.RecordBatch]
     try:
         for batch in file.iter_batches(batch_size=ROWS, columns=expected.names):
             yield batch.select(expected.names).cast(expected)
-    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own are among these
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read ({error}); build the manifest again") from error
 
 

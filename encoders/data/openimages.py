@@ -40,9 +40,9 @@ def read(
 ) -> Iterator[Photo]:
     """The photos of some splits with their boxes, without their sizes, which the CSVs do not say.
 
-    Boxes around a group (``IsGroupOf``: five or more that touch) are left out unless ``groups``; so are those of
-    photos taken inside the object (``IsInside``), which show nothing of its outline. Depictions, occluded and
-    truncated objects stay.
+    Boxes around a group (``IsGroupOf``: more than five that touch and hide each other) are left out unless ``groups``;
+    so are those of photos taken inside the object (``IsInside``), which show nothing of its outline. Depictions,
+    occluded and truncated objects stay.
 
     Args:
         source: The folder of the CSVs.

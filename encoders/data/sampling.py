@@ -10,7 +10,7 @@ from encoders.data.manifest import Drawing
 
 
 def sample(drawings: Iterable[Drawing], per_class: int, seed: int) -> Iterator[Drawing]:
-    """Of each word the ``per_class`` sketches with the smallest hash of seed and key_id, by word and then by key_id.
+    """Of each word the ``per_class`` sketches with the smallest hash of seed, word and key_id, by word and key_id.
 
     Only those are in memory, however many come.
     """
