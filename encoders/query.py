@@ -53,7 +53,9 @@ class Layout:
     def shown(self) -> NDArray[np.bool_]:
         """(L, Q P) bool: whether any pixel of a cell of a kind carries a label."""
         here = self.regions == np.arange(len(self.labels))[:, None, None]  # (L, R, K)
-        count = np.pad(here.astype(np.int32), ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
+        count = np.pad(here.astype(np.int32), ((0, 0), (1, 0), (1, 0)))
+        for axis in (1, 2):
+            count = count.cumsum(axis=axis, dtype=np.int32)  # by itself it would take 64 bits
         (top, bottom), (left, right) = self.rows.T, self.columns.T
         below, above = count[:, bottom], count[:, top]  # (L, P, K + 1)
         found = (below[:, :, right] - below[:, :, left]) > (above[:, :, right] - above[:, :, left])  # (L, P, Q)
