@@ -149,16 +149,16 @@ def save(picture: Image.Image, path: Path, *, quality: int = 88) -> None:
         raise SketchError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
 
 
-def _canvas_height(sketch: Sketch) -> int:
-    """Of a sketch in the left column, in layout units; a canvas of 65536 x 1 gets one, too."""
-    return max(1, round(SKETCH_SIDE * min(1.5, sketch.height / sketch.width)))
-
-
-def _contain(picture: Image.Image, width: int, height: int) -> Image.Image:
+def contain(picture: Image.Image, width: int, height: int) -> Image.Image:
     """Scale a picture to fit, aspect kept, but never to no pixels: `ImageOps.contain` fails on a photo of 5000 x 1."""
     factor = min(width / picture.width, height / picture.height)
     size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
     return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _canvas_height(sketch: Sketch) -> int:
+    """Of a sketch in the left column, in layout units; a canvas of 65536 x 1 gets one, too."""
+    return max(1, round(SKETCH_SIDE * min(1.5, sketch.height / sketch.width)))
 
 
 def _draw_query(sheet: Image.Image, sketch: Sketch, title: str, height: int) -> None:
@@ -166,7 +166,7 @@ def _draw_query(sheet: Image.Image, sketch: Sketch, title: str, height: int) -> 
     _text(sheet, (MARGIN, MARGIN - 3), _elide(title or "query", 17, SKETCH_SIDE), 17, INK)
     top = MARGIN + 30
     drawn = sketch.render(size=max(SKETCH_SIDE, height) * SCALE)
-    drawn = _contain(drawn, SKETCH_SIDE * SCALE, height * SCALE)
+    drawn = contain(drawn, SKETCH_SIDE * SCALE, height * SCALE)
     x = MARGIN * SCALE + (SKETCH_SIDE * SCALE - drawn.width) // 2
     sheet.paste(drawn, (x, top * SCALE))
     edge = (x, top * SCALE, x + drawn.width - 1, top * SCALE + drawn.height - 1)
@@ -190,7 +190,7 @@ def _draw_hit(
     except (CompsketchError, OSError):
         _text(tile, (CELL_WIDTH / 2, CELL_HEIGHT / 2), "this photo can no longer\nbe read", 13, FAINT, anchor="mm")
     else:
-        photo = _contain(photo, *tile.size)
+        photo = contain(photo, *tile.size)
         photo = photo if explanation is None else explanation.overlay(photo, loudest)
         _overlay(photo, sketch)
         tile.paste(photo, ((tile.width - photo.width) // 2, (tile.height - photo.height) // 2))

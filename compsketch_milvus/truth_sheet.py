@@ -7,13 +7,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from compsketch_milvus.sheet import INK, PAPER, TILE, contain
 from encoders.evaluation.tables.sheets import Answer, Answered
 from encoders.formats.pen import PALETTE
 from encoders.images import read_image
 
 __all__ = ["draw"]
 
-PAPER, TILE, INK, RULE = "#f6f5f2", "#e6e4df", "#1f2328", "#d3d0c9"
 WIDTH, HEIGHT, CAPTION, GAP = 300, 225, 30, 16  # of a cell, in pixels
 QUALITY = 85
 
@@ -29,7 +29,7 @@ def draw(title: str, queries: Sequence[Answered], path: Path) -> None:
     _write(sheet, (GAP, GAP), title)
     for row, query in enumerate(queries):
         top = CAPTION + 2 * GAP + row * (HEIGHT + CAPTION + GAP)
-        drawn = _contained(query.sketch.render(size=2 * WIDTH))
+        drawn = contain(query.sketch.render(size=2 * WIDTH), WIDTH, HEIGHT)
         sheet.paste(drawn, (GAP + (WIDTH - drawn.width) // 2, top + (HEIGHT - drawn.height) // 2))
         words = ", ".join(item.label or "?" for item in query.sketch.objects)
         _write(sheet, (GAP, top + HEIGHT + 4), words)
@@ -42,7 +42,7 @@ def draw(title: str, queries: Sequence[Answered], path: Path) -> None:
 
 def _photo(answer: Answer) -> Image.Image:
     tile = Image.new("RGB", (WIDTH, HEIGHT), TILE)
-    photo = _contained(read_image(answer.photo))
+    photo = contain(read_image(answer.photo), WIDTH, HEIGHT)
     pen = ImageDraw.Draw(photo)
     for (x0, y0, x1, y1), index in zip(answer.boxes.tolist(), answer.objects, strict=True):
         corners = [x0 * (photo.width - 1), y0 * (photo.height - 1), x1 * (photo.width - 1), y1 * (photo.height - 1)]
@@ -50,12 +50,6 @@ def _photo(answer: Answer) -> Image.Image:
         pen.rectangle(corners, outline=PALETTE[index % len(PALETTE)], width=3)
     tile.paste(photo, ((WIDTH - photo.width) // 2, (HEIGHT - photo.height) // 2))
     return tile
-
-
-def _contained(picture: Image.Image) -> Image.Image:
-    factor = min(WIDTH / picture.width, HEIGHT / picture.height)
-    size = max(1, round(picture.width * factor)), max(1, round(picture.height * factor))
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def _write(sheet: Image.Image, at: tuple[int, int], text: str) -> None:
