@@ -11,12 +11,12 @@ import numpy as np
 
 from encoders.bundle import Bundle
 from encoders.calibration import Calibration, cross_fitted, fit, group, reliability
-from encoders.errors import DataError
 from encoders.evaluation.benchmark import Benchmark, PathLike, prepare
-from encoders.evaluation.data import ClassMap, SketchSet, read_class_map, read_sketches
+from encoders.evaluation.data import ClassMap, SketchSet, read_annotations, read_class_map, read_sketches
 from encoders.evaluation.methods import METHODS, Encoder, Progress, Run
 from encoders.evaluation.quantised import IvfPq
 from encoders.local import LocalEncoder
+from encoders.training.data import find_files
 
 SEEDS = range(100, 104)  # four queries a photo, of other sketches each: three objects are rare
 FOLDS = 3
@@ -30,7 +30,7 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
 
     Args:
         folder: Of the bundle; it is written anew.
-        data: Folders with ``annotations.json`` beside ``images/``, and sketches, as training reads them.
+        data: The folder of annotated photos and sketches that it was trained on.
         runtime: See `runtimes.compile_module`.
         progress: Called with what is being encoded, how many are done, and of how many.
 
@@ -42,11 +42,8 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
         DataError: The data folder lacks photos or sketches.
     """
     bundle = Bundle.load(folder)
-    annotated, drawn = sorted(data.glob("*/annotations.json")), sorted(data.glob("*.ndjson*"))
-    if not annotated or not drawn:
-        missing = "photos (*/annotations.json beside images/)" if drawn else "sketches (*.ndjson, *.ndjson.gz)"
-        raise DataError(f"{data} has no {missing}; give the folder that the bundle was trained on")
-    sources = [(path, path.parent / "images") for path in annotated]
+    boxed, drawn = find_files(data)
+    sources = [(path, images) for path, images in boxed if read_annotations(path).classes]
     sketches = SketchSet.join([read_sketches(path) for path in drawn])
     found = calibrate(LocalEncoder(bundle, runtime=runtime), sources, sketches, read_class_map(), progress=progress)
     Bundle({**bundle.config, "calibration": found.to_dict()}, bundle.tensors).save(folder)

@@ -77,6 +77,29 @@ class TrainingSet:
         )
 
 
+def find_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """The files under a data folder: of photos with boxes, each with its folder of photos, and of sketches.
+
+    A manifest of photos is listed whether they have boxes or not.
+
+    Raises:
+        DataError: There are none of the one or the other.
+    """
+    manifests = _manifests(folder)
+    boxed = [(path, path.parent / "images") for path in sorted(folder.glob("*/annotations.json"))]
+    boxed += _photo_manifests(manifests)
+    drawn = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
+    drawn += [path for path, facts in manifests.items() if facts.kind == "sketches"]
+    if not drawn or not boxed:
+        missing = (
+            "photos (*/annotations.json beside images/, *.parquet)"
+            if drawn
+            else "sketches (*.ndjson, *.ndjson.gz, *.parquet)"
+        )
+        raise DataError(f"{folder} has no {missing}; give the folder that holds both, as the README describes it")
+    return boxed, drawn
+
+
 def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     """Read a data folder.
 
@@ -85,15 +108,14 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
         held_out: Give the held-out part instead of the part to train on.
 
     Raises:
-        DataError: There are no sketches or no annotated photos under the folder.
+        DataError: There are no sketches or no annotated photos under the folder, or none in this part.
     """
-    class_map = files.read_class_map()
-    manifests = _manifests(folder)
+    class_map, (boxed, drawn) = files.read_class_map(), find_files(folder)
     photos: list[Path] = []
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
     named: set[str] = set()
-    for images, whole in _annotated(folder, manifests):
+    for images, whole in _annotated(boxed):
         named.update(_word(class_map, name) for name in whole.classes)
         part = whole.select(_in_part(whole, held_out))
         for i, file in enumerate(part.files):
@@ -103,7 +125,7 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
             words.append([_word(class_map, part.classes[row]) for row in rows])
     labelled: list[tuple[Path, str]] = []
     unlabelled: list[Path] = []
-    for images, found in _labelled(folder, manifests):
+    for images, found in _labelled(folder):
         words_of = [_word(class_map, name) for name in found.classes]
         pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
         kept = [pair for pair, out in zip(pairs, split_photos(found.files), strict=True) if out == held_out]
@@ -112,16 +134,10 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
         else:
             labelled += kept
             named.update(words_of)
-    sketch_files = sorted([*folder.glob("*.ndjson"), *folder.glob("*.ndjson.gz")])
-    sketch_files += [path for path, facts in manifests.items() if facts.kind == "sketches"]
-    if not sketch_files or not photos:
-        missing = (
-            "photos (*/annotations.json beside images/, *.parquet)"
-            if sketch_files
-            else "sketches (*.ndjson, *.ndjson.gz, *.parquet)"
-        )
-        raise DataError(f"{folder} has no {missing}; give the folder that holds both, as the README describes it")
-    sketches = files.SketchSet.join([files.read_sketches(path) for path in sketch_files])
+    if not photos:
+        purpose = "hold out, to measure on" if held_out else "train on"
+        raise DataError(f"{folder} has no photos with boxes to {purpose}: too few for a split, or all of another one")
+    sketches = files.SketchSet.join([files.read_sketches(path) for path in drawn])
     # Both parts have the whole set's vocabulary: a class number means the same in either.
     vocabulary = sorted({*sketches.words, *named})
     backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
@@ -154,22 +170,21 @@ def _photo_manifests(manifests: dict[Path, Facts]) -> Iterator[tuple[Path, Path]
             yield path, path.parent / (facts.images or "images")
 
 
-def _annotated(folder: Path, manifests: dict[Path, Facts]) -> Iterator[tuple[Path, files.Annotations]]:
+def _annotated(boxed: list[tuple[Path, Path]]) -> Iterator[tuple[Path, files.Annotations]]:
     """Photos with boxes, each set with its folder of photos."""
-    for path in sorted(folder.glob("*/annotations.json")):
-        yield path.parent / "images", files.read_annotations(path)
-    for path, images in _photo_manifests(manifests):
+    for path, images in boxed:
         annotations = files.read_annotations(path)
-        boxed = annotations.select(np.array([rows.size > 0 for rows in annotations.by_photo], bool))
-        if boxed.files:
-            yield images, boxed
+        if path.suffix == ".parquet":  # its photos without boxes have a label
+            annotations = annotations.select(np.array([rows.size > 0 for rows in annotations.by_photo], bool))
+        if annotations.files:
+            yield images, annotations
 
 
-def _labelled(folder: Path, manifests: dict[Path, Facts]) -> Iterator[tuple[Path, files.Labels]]:
+def _labelled(folder: Path) -> Iterator[tuple[Path, files.Labels]]:
     """Photos of one object, each set with its folder of photos."""
     for path in sorted(folder.glob("*/labels.json")):
         yield path.parent / "images", files.read_labels(path)
-    for path, images in _photo_manifests(manifests):
+    for path, images in _photo_manifests(_manifests(folder)):
         labels = files.read_labels(path)
         if labels.files:
             yield images, labels
