@@ -26,9 +26,7 @@ from encoders.sketch import Sketch, SketchObject
 from encoders.weighing import combined, opposed
 from encoders.words import Words
 
-CACHED_OBJECTS = (
-    4096  # vectors of drawn objects that are remembered, 1 KB each: while a person draws, one object changes
-)
+CACHED_OBJECTS = 4096  # vectors that are remembered, 1 KB each: while a person draws, one object changes
 
 
 class Networks(SpatialNetworks):

@@ -45,11 +45,6 @@ class Layout:
     kinds: NDArray[np.intp]
 
     @property
-    def occurs(self) -> NDArray[np.bool_]:
-        """(L, cells, cells) bool: whether any pixel of a cell (row, column) carries a label."""
-        return self.shown[:, self.kinds]
-
-    @property
     def shown(self) -> NDArray[np.bool_]:
         """(L, Q P) bool: whether any pixel of a cell of a kind carries a label."""
         here = self.regions == np.arange(len(self.labels))[:, None, None]  # (L, R, K)

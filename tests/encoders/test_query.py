@@ -131,7 +131,8 @@ def test_the_layout_tells_what_occurs_and_serves_many_vectors(scene):
     vectors, boxes, cells, resolution = scene
     geometry = layout(boxes, cells, resolution)
     values = (geometry.labels > 0) @ vectors / np.maximum((geometry.labels > 0).sum(axis=1, keepdims=True), 1)
-    by_label = np.where(geometry.occurs[:, None], values[:, :, None, None], -np.inf).max(axis=0)
+    occurs = geometry.shown[:, geometry.kinds]  # (L, cells, cells)
+    by_label = np.where(occurs[:, None], values[:, :, None, None], -np.inf).max(axis=0)
     np.testing.assert_array_equal(paint(geometry, vectors).spread(), by_label.astype(np.float32))
     np.testing.assert_array_equal(paint(geometry, -vectors).spread(), naive(-vectors, boxes, cells, resolution))
     assert set(geometry.labels.sum(axis=1).round(6)) <= {0, 1}
