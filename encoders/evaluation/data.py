@@ -101,16 +101,17 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Labels:
-    """Photos with a class and no boxes: ``files[i]`` shows ``classes[i]``."""
+    """Photos with a class and no boxes: ``files[i]`` shows ``classes[i]``; ``splits`` as for `Annotations`."""
 
     files: tuple[str, ...]
     classes: tuple[str, ...]
+    splits: tuple[str, ...] = ()
 
     def as_annotations(self) -> Annotations:
         """The same photos without a box: distractors, to which no query is relevant."""
         count = len(self.files)
         return Annotations(
-            self.files, np.zeros((count, 2), np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), classes=()
+            self.files, np.zeros((count, 2), np.int64), np.zeros((0, 4)), np.zeros(0, np.int64), (), self.splits
         )
 
 
@@ -259,8 +260,9 @@ def read_labels(path: str | Path) -> Labels:
     """
     if is_manifest(path):
         found = read_photo_columns(path)
-        pairs = [(file, Word(label)) for file, label in zip(found.files, found.labels, strict=True) if label]
-        return Labels(tuple(file for file, _ in pairs), tuple(label for _, label in pairs))
+        rows = [row for row, label in enumerate(found.labels) if label]
+        labels = tuple(Word(found.labels[row]) for row in rows)
+        return Labels(tuple(found.files[row] for row in rows), labels, tuple(found.splits[row] for row in rows))
     entries = _list(_read_json(path), None, path)
     wheres = [f"{path}: entry {i}" for i in range(len(entries))]
     return Labels(

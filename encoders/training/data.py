@@ -20,7 +20,7 @@ from PIL import Image
 from encoders.data.manifest import Facts, facts_if_manifest
 from encoders.errors import DataError
 from encoders.evaluation import data as files
-from encoders.evaluation.compositions import held_out_photos, split_photos, split_sketches
+from encoders.evaluation.compositions import held_out_photos, split_sketches
 from encoders.images import read_image
 
 FEW = 5  # photos a class, on average; a set with fewer teaches no class, and its photos count as unlabelled
@@ -128,7 +128,8 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     for images, found in _labelled(folder):
         words_of = [_word(class_map, name) for name in found.classes]
         pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
-        kept = [pair for pair, out in zip(pairs, split_photos(found.files), strict=True) if out == held_out]
+        part = _in_part(found.as_annotations(), held_out)
+        kept = [pair for pair, own in zip(pairs, part, strict=True) if own]
         if len(pairs) < FEW * len(set(found.classes)):
             unlabelled += [path for path, _ in kept]
         else:

@@ -3,11 +3,13 @@
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from encoders.data.manifest import Box, Drawing, Facts, Photo, write_photos, write_sketches
 from encoders.errors import DataError
 from encoders.evaluation.compositions import split_photos, split_sketches
 from encoders.training.data import crops, read_training_set
@@ -96,6 +98,40 @@ def test_what_is_missing_is_named(data_folder, tmp_path):
     shutil.copy(data_folder / "sketches.ndjson.gz", tmp_path)
     with pytest.raises(DataError, match=r"has no photos \(\*/annotations.json beside images/, \*.parquet\)"):
         read_training_set(tmp_path)
+
+
+@pytest.fixture
+def manifests(tmp_path) -> Path:
+    """Photos with boxes and labelled ones, of every split, and sketches."""
+    cat, splits = Box("Cat", 0.1, 0.1, 0.6, 0.6, word="cat"), ("train", "validation", "test")
+    photos = [Photo(f"{split}/cat{i}.jpg", 10, 10, split, (cat,)) for split in splits for i in range(6)]
+    photos += [Photo(f"{split}/dog{i}.jpg", 10, 10, split, (), label="dog") for split in splits for i in range(6)]
+    write_photos(tmp_path / "photos.parquet", photos, Facts("photos", "test", "nowhere"))
+    line = (np.array([[0, 1], [0, 1]], np.float32),)
+    drawings = [Drawing("cat", str(i), line) for i in range(60)]
+    write_sketches(tmp_path / "sketches.parquet", drawings, Facts("sketches", "test", "nowhere"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("held_out", "split"), [(False, "train"), (True, "validation")])
+def test_a_manifests_own_split_says_what_is_held_out_boxed_or_labelled(manifests, held_out, split):
+    part = read_training_set(manifests, held_out=held_out)
+    assert [path.relative_to(manifests / "images") for path in part.photos] == [
+        Path(split, f"cat{i}.jpg") for i in range(6)
+    ]
+    assert [path.name for path in part.labelled] == [f"dog{i}.jpg" for i in range(6)]
+    assert {path.parent.name for path in part.labelled} == {split}
+    assert part.vocabulary == ["cat", "dog"]
+    assert (split_sketches(part.sketches.key_ids) == held_out).all()
+
+
+def test_a_part_without_photos_is_named(manifests):
+    cat = Box("Cat", 0.1, 0.1, 0.6, 0.6, word="cat")
+    few = [Photo("a.jpg", 10, 10, "train", (cat,))]
+    write_photos(manifests / "photos.parquet", few, Facts("photos", "test", "nowhere"))
+    assert len(read_training_set(manifests).photos) == 1
+    with pytest.raises(DataError, match="has no photos with boxes to hold out, to measure on"):
+        read_training_set(manifests, held_out=True)
 
 
 def test_crops_are_the_boxes_with_a_margin_stretched(tmp_path):
