@@ -57,7 +57,7 @@ def evaluate(
     tau: Annotated[float, typer.Option(help="A photo is relevant above this R (eq. 9)")] = 0.5,
     taus: Annotated[str, typer.Option(help="The sweep over tau")] = ".3,.4,.5,.6,.7",
     limit: Annotated[int | None, typer.Option(min=1, help="Queries at most")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the queries, of random and of the bootstrap")] = 0,
     held_out: Annotated[bool, typer.Option("--held-out", help="Only what training has not seen")] = False,
     per_query: Annotated[Path | None, typer.Option(help="Write each query's scores to this .jsonl or .parquet")] = None,
     by_class: Annotated[bool, typer.Option("--by-class", help="Print mAP by class too; --json always has it")] = False,

@@ -41,7 +41,7 @@ def tables(
     semir: Semir = None,
     work: Work = Path("runs/tables"),
     limit: Annotated[int | None, typer.Option(min=1, help="Queries at most")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of queries, bootstrap and training")] = 0,
     epochs: Epochs = 6,
     views: Views = 2400,
     photos: Photos = 0,

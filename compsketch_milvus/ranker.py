@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MilvusIndex"]
 
+TYPE = "IVF_PQ"
 LONG = 600  # seconds for what moves data
 BUILDING = 3600  # seconds for an index
 QUERIES = 64  # searched in one call
@@ -32,19 +33,18 @@ class MilvusIndex:
     Args:
         uri: a server's address; Milvus Lite has no IVF_PQ.
         token: token or user:password.
-        type: IVF_PQ, or GPU_IVF_PQ where the server has a GPU.
     """
 
-    def __init__(self, uri: str, *, token: str | None = None, type: str = "IVF_PQ") -> None:
-        self.uri, self._token, self.type = uri, token, type
+    def __init__(self, uri: str, *, token: str | None = None) -> None:
+        self.uri, self._token = uri, token
         with self._client() as client, guard("ask for the version", uri):
             self.facts: ServerFacts = probe(client, uri)
-        choose(self.facts, type)  # refused before anything is encoded
+        choose(self.facts, TYPE)  # refused before anything is encoded
 
     def describe(self, rows: int) -> dict[str, Any]:
         """Kind and parameters for so many photos."""
         choice = self._choice(rows, 0)
-        return {"kind": f"Milvus {self.facts.version} {self.type}", **choice.params, **choice.search_params}
+        return {"kind": f"Milvus {self.facts.version} {TYPE}", **choice.params, **choice.search_params}
 
     def search(self, queries: np.ndarray, gallery: np.ndarray, depth: int) -> np.ndarray:
         """Rankings (Q, min(depth, G)) int64 of the queries (Q, d) against the gallery (G, d); -1 where one ends.
@@ -74,7 +74,7 @@ class MilvusIndex:
         return found
 
     def _choice(self, rows: int, dim: int) -> IndexChoice:
-        return choose(ServerFacts(self.facts.kind, self.facts.version, rows=rows, dim=dim), self.type)
+        return choose(ServerFacts(self.facts.kind, self.facts.version, rows=rows, dim=dim), TYPE)
 
     @contextmanager
     def _client(self) -> Iterator[MilvusClient]:
