@@ -39,7 +39,7 @@ def test_tables_are_written_told_and_kept(arguments, tmp_path, capsys):
     ]
     assert "tau: made" in told.err
     written = json.loads((tmp_path / "out" / "tau.json").read_text())
-    assert written["provenance"]["command"] == "compsketch tables tau --data DATA --limit 8"
+    assert written["provenance"]["command"] == "compsketch tables tau --data DATA --out OUT --limit 8"
     assert written["provenance"]["data"]["queries"] == 8
     assert str(tmp_path) not in (tmp_path / "out" / "tau.md").read_text() + (tmp_path / "out" / "sheets.md").read_text()
     sheets = list((tmp_path / "work" / "sheets").glob("*.jpg"))

@@ -90,23 +90,23 @@ class Study:
     @cached_property
     def unseen(self) -> Benchmark:
         """Held-out photos, and queries made of them."""
-        return self._benchmark([part.select(split_photos(part.files)) for part, _ in self._boxed], self._boxed)
+        return self._benchmark(self._held_out, self._boxed)
 
     @cached_property
     def photos(self) -> Annotations:
         """The held-out photos and their boxes, in the order of ``unseen``."""
-        return Annotations.join([part.select(split_photos(part.files)) for part, _ in self._boxed])
+        return Annotations.join(self._held_out)
 
     @cached_property
     def whole(self) -> Benchmark:
         """The same queries among all photos of the folder; those that training saw, or that have no boxes, distract."""
         rest = [part.select(~split_photos(part.files)) for part, _ in self._boxed]
-        parts = [part.select(split_photos(part.files)) for part, _ in self._boxed] + rest
         plain = [(read_photos(path), path.parent / "images") for path in self._files("*/labels.json")]
         for folder in sorted({path.parent for path in self._files("*/backgrounds/*")}):
             names = tuple(path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in {".jpg", ".png"})
             plain.append((Labels(names, names).as_annotations(), folder))
-        return self._benchmark(parts + [part for part, _ in plain], [*self._boxed, *self._boxed, *plain])
+        parts = [*self._held_out, *rest, *(part for part, _ in plain)]
+        return self._benchmark(parts, [*self._boxed, *self._boxed, *plain])
 
     @cached_property
     def sketches(self) -> SketchSet:
@@ -155,7 +155,11 @@ class Study:
 
     def provenance(self, name: str, budget: Budget | None = None) -> Provenance:
         """What a table of this study was made of."""
-        command = f"compsketch tables {name} --data DATA"
+        command = f"compsketch tables {name} --data DATA --out OUT"
+        if self.semir is not None:
+            command += " --semir SEMIR"
+        if self.seed:
+            command += f" --seed {self.seed}"
         if self.limit is not None:
             command += f" --limit {self.limit}"
         if budget is not None:
@@ -184,6 +188,10 @@ class Study:
         if not files:
             raise DataError(f"{self.data} has no */annotations.json; give the folder that holds photos and sketches")
         return [(read_annotations(path), path.parent / "images") for path in files]
+
+    @property
+    def _held_out(self) -> list[Annotations]:
+        return [part.select(split_photos(part.files)) for part, _ in self._boxed]
 
     def _benchmark(self, parts: Sequence[Annotations], sources: Sequence[tuple[Annotations, Path]]) -> Benchmark:
         """Of photos, the first of which are the held-out ones; queries are made of those alone."""

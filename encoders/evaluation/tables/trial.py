@@ -62,7 +62,7 @@ def config(study: Study, budget: Budget, backbone: str | None = None) -> spatial
 def scores(study: Study, wanted: spatial.Config, budget: Budget) -> np.ndarray:
     """Train, or take what an earlier run trained, and score: (n, 4) as `figures.scored`, a row a query."""
     folder = study.work / "trials"
-    out = folder / digest(wanted, study.bundle.fingerprint)
+    out = folder / digest(wanted, study.bundle.fingerprint, study.facts["digest"])
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "spatial.pt").exists():
         _share(folder, out)
