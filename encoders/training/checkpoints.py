@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -106,6 +107,13 @@ def load_result(path: Path, config: Any) -> dict[str, Any]:
     state = _read(path)
     check_config(path, state.get("config", {}), config)
     return state
+
+
+def save_arrays(path: Path, **arrays: Any) -> None:
+    """Write a cache, an .npz file, whole or not at all."""
+    fresh = path.with_suffix(".new.npz")
+    np.savez(fresh, **arrays)
+    fresh.replace(path)
 
 
 def find_result(path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from encoders.objects import ObjectEncoder, Pooled
 from encoders.runtimes import Normalise, compile_module
-from encoders.training.checkpoints import digest
+from encoders.training.checkpoints import digest, save_arrays
 from encoders.training.data import TrainingSet, crops
 
 MIN_AREA = 0.01  # of its photo: smaller boxes are no crops
@@ -53,9 +53,7 @@ def crop_features(data: TrainingSet, model: ObjectEncoder, folder: Path, threads
     if cache.exists():
         return Crops(**np.load(cache))
     result = compute_crops(data, model, threads, device)
-    fresh = cache.with_suffix(".new.npz")
-    np.savez(fresh, **vars(result))
-    fresh.replace(cache)
+    save_arrays(cache, **vars(result))
     return result
 
 

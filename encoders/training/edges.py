@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from encoders.images import read_image
-from encoders.training.checkpoints import digest
+from encoders.training.checkpoints import digest, save_arrays
 from encoders.training.crops import crop_list
 from encoders.training.data import TrainingSet
 
@@ -93,9 +93,7 @@ def edge_maps(data: TrainingSet, folder: Path) -> Edges | None:
     if not pictures:
         return None
     result = Edges(np.stack(pictures), np.array(classes, np.int64))
-    fresh = cache.with_suffix(".new.npz")
-    np.savez(fresh, **vars(result))
-    fresh.replace(cache)
+    save_arrays(cache, **vars(result))
     return result
 
 

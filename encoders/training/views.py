@@ -6,6 +6,7 @@ Only the last layers of the image side learn, so what comes before them is compu
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image
 from encoders.images import read_image
 from encoders.indexing import IndexingBranch
 from encoders.runtimes import Normalise, compile_module
+from encoders.training.checkpoints import save_arrays
 from encoders.training.data import TrainingSet
 
 KEPT = 0.6  # part of a box that a crop must hold for the object still to count as there
@@ -152,7 +154,6 @@ def _compute(
 ) -> None:
     from torch import nn
 
-    rng = np.random.default_rng(seed)
     side = branch.config.image_size
     network = nn.Sequential(Normalise(branch.spec.mean, branch.spec.std), branch.frozen).eval()
     run = compile_module(network, np.zeros((1, side, side, 3), np.uint8), threads=threads, device=device)
@@ -165,10 +166,7 @@ def _compute(
     photo: list[int] = []
     pending: list[np.ndarray] = []
     started = time.monotonic()
-
-    def add(
-        picture: Image.Image, its_boxes: np.ndarray, its_classes: np.ndarray, its_crops: np.ndarray, index: int
-    ) -> None:
+    for picture, its_boxes, its_classes, its_crops, index in _looks(data, config, scenes, side, seed):
         pending.append(np.asarray(picture))
         boxes.append(its_boxes.astype(np.float32))
         classes.append(its_classes)
@@ -179,7 +177,22 @@ def _compute(
             pending.clear()
             if len(boxes) % 1600 == 0:
                 print(f"views {len(boxes)}/{total}, {time.monotonic() - started:.0f} s", flush=True)
+    features.flush()
+    save_arrays(
+        boxes_file,
+        boxes=np.concatenate(boxes),
+        classes=np.concatenate(classes),
+        crops=np.concatenate(crops),
+        counts=np.array([len(row) for row in boxes]),
+        photo=np.array(photo),
+    )
 
+
+def _looks(
+    data: TrainingSet, config: ViewConfig, scenes: int, side: int, seed: int
+) -> Iterator[tuple[Image.Image, np.ndarray, np.ndarray, np.ndarray, int]]:
+    """Each view's picture, boxes, classes, crops and photo, in the order in which `Views` has them."""
+    rng = np.random.default_rng(seed)
     first_crop = np.cumsum([0, *(len(row) for row in data.boxes)])  # of each photo, then of the labelled photos
     for index, path in enumerate(data.photos):
         whole = read_image(path)
@@ -191,18 +204,10 @@ def _compute(
             picture = whole.resize((side, side), Image.Resampling.BILINEAR, box=corners)
             if copy and rng.random() < 0.5:
                 picture, kept_boxes = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirror_boxes(kept_boxes)
-            add(picture, kept_boxes, its_classes[kept], first_crop[index] + kept, index)
+            yield picture, kept_boxes, its_classes[kept], first_crop[index] + kept, index
     for _ in range(scenes):
         chosen = rng.choice(len(data.labelled), rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25]), replace=False)
         background = read_image(data.backgrounds[rng.integers(len(data.backgrounds))])
         scene, its_boxes = paste_scene(rng, background, [read_image(data.labelled[i]) for i in chosen], side)
-        add(scene, its_boxes, np.array([data.number[data.labels[i]] for i in chosen]), first_crop[-1] + chosen, -1)
-    features.flush()
-    np.savez(
-        boxes_file,
-        boxes=np.concatenate(boxes),
-        classes=np.concatenate(classes),
-        crops=np.concatenate(crops),
-        counts=np.array([len(row) for row in boxes]),
-        photo=np.array(photo),
-    )
+        classes = np.array([data.number[data.labels[i]] for i in chosen])
+        yield scene, its_boxes, classes, first_crop[-1] + chosen, -1
