@@ -107,7 +107,9 @@ def _varied_sketches(
     if not cache.exists():
         rng = np.random.default_rng(seed)
         vectors = [sketch_vectors(model, data.sketches.drawings, rng, strength) for strength in strengths]
-        np.save(cache, np.concatenate(vectors))
+        fresh = cache.with_suffix(".new.npy")
+        np.save(fresh, np.concatenate(vectors))
+        fresh.replace(cache)
     return np.asarray(np.load(cache))
 
 

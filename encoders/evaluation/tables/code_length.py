@@ -58,7 +58,7 @@ def codes(rows: int, dims: Sequence[int], dim: int, seed: int) -> list[Code]:
     for nlist in dict.fromkeys((scaled, NLIST)):
         found += [Code(dim, replace(base, nlist=nlist, nprobe=probes)) for probes in PROBES if probes < nlist]
     found.append(Code(dim, replace(base, nlist=NLIST, nprobe=NLIST)))
-    fits = [code for code in found if code.dim % code.index.m == 0]
+    fits = [code for code in dict.fromkeys(found) if code.dim % code.index.m == 0]
     return [code for code in fits if max(int(code.index.nlist or 0), 1 << code.index.nbits) <= rows]
 
 
@@ -85,29 +85,15 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
     rng = np.random.default_rng(study.seed)
     sample = sample[rng.permutation(len(sample))[:SAMPLES]]
     centre, axes, _ = principal_axes(sample, max(dims))
-    answered = benchmark.possible([TAU])[0] > 0
-
-    def row(what: tuple[Cell, ...], found: np.ndarray, exact: np.ndarray, again: np.ndarray | None) -> tuple[Cell, ...]:
-        whole, kept = (scored(benchmark, ranking, TAU)[:, 0] for ranking in (exact, found))
-        reranked = None if again is None else scored(benchmark, again, TAU)[:, 0]
-        return (
-            *what,
-            *(mean(recall(found, exact, k)[answered], study.seed) for k in (SHALLOW, DEEP)),
-            mean(kept, study.seed),
-            ratio(kept, whole, study.seed),
-            None if reranked is None else mean(reranked, study.seed),
-            None if reranked is None else ratio(reranked, whole, study.seed),
-        )
-
     full = rank(unit(queries), unit(photos), DEEP)
-    rows = [row(("exact", photos.shape[1], 4 * photos.shape[1], None, None, None), full, full, None)]
+    rows = [_row(study, ("exact", photos.shape[1], 4 * photos.shape[1], None, None, None), full, full)]
     spaces: dict[tuple[int, int | None], tuple[np.ndarray, np.ndarray]] = {}
     exact: dict[int, np.ndarray] = {}
     for done, d in enumerate(dims, start=1):
         pca = Projection(axes[:d].astype(np.float32), (-axes[:d] @ centre).astype(np.float32))
         spaces[d, None] = pca.apply(queries), pca.apply(photos)
         exact[d] = rank(*spaces[d, None], DEEP)
-        rows.append(row(("exact", d, 4 * d, None, None, None), exact[d], full, None))
+        rows.append(_row(study, ("exact", d, 4 * d, None, None, None), exact[d], full))
         study.progress("exact search", done, len(dims))
     chosen = codes(len(photos), dims, dim, study.seed)
     for done, code in enumerate(chosen, start=1):
@@ -118,7 +104,7 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
         found = code.index.search(asked, gallery, DEEP)
         facts = code.index.describe(len(photos))
         what = ("IVF_PQ", code.dim, code.index.m, "yes" if code.opq else "no", facts["nlist"], facts["nprobe"])
-        rows.append(row(what, found, exact[code.dim], rerank(asked, gallery, found)))
+        rows.append(_row(study, what, found, exact[code.dim], rerank(asked, gallery, found)))
         study.progress("codes", done, len(chosen))
     notes = (
         f"{len(benchmark.queries)} queries among {len(photos)} photos: the {held_out} held-out ones, of which alone "
@@ -126,7 +112,7 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
         "IVF_PQ against exact search in the same d dimensions; exact search in d against exact search in all 49 D.",
         f"Re-ranked: the {DEEP} found, by their own vectors. PCA and OPQ are fitted on {len(sample)} photos that are "
         "not held out, the codebooks on the gallery.",
-        "nlist: the paper's 1600, and as many as leave 39 photos each; with few photos a list 1600 keeps 5 photos.",
+        f"nlist: as many as leave 39 photos each, and the paper's {NLIST} where there are as many photos.",
     )
     columns = (
         "search", "d", "bytes", "OPQ", "nlist", "nprobe", f"recall@{SHALLOW}", f"recall@{DEEP}", "mAP", "mAP kept",
@@ -134,6 +120,24 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
     )  # fmt: skip
     title = "Length of the code, and what the index keeps (eq. 8)"
     return Table("code-length", title, columns, tuple(rows), notes, study.provenance("code-length"))
+
+
+def _row(
+    study: Study, what: tuple[Cell, ...], found: np.ndarray, exact: np.ndarray, again: np.ndarray | None = None
+) -> tuple[Cell, ...]:
+    """What rankings (Q, n) keep of the exact ones, as they are and ranked ``again``."""
+    benchmark, seed = study.whole, study.seed
+    answered = benchmark.possible([TAU])[0] > 0
+    whole, kept = (scored(benchmark, ranking, TAU)[:, 0] for ranking in (exact, found))
+    reranked = None if again is None else scored(benchmark, again, TAU)[:, 0]
+    return (
+        *what,
+        *(mean(recall(found, exact, k)[answered], seed) for k in (SHALLOW, DEEP)),
+        mean(kept, seed),
+        ratio(kept, whole, seed),
+        None if reranked is None else mean(reranked, seed),
+        None if reranked is None else ratio(reranked, whole, seed),
+    )
 
 
 def _rotated(space: tuple[np.ndarray, np.ndarray], held_out: int, m: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
