@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.errors import DataError
 from encoders.evaluation.compositions import Composition
 from encoders.evaluation.data import Annotations, ClassMap
 from encoders.evaluation.metrics import average_precision
@@ -91,8 +92,13 @@ def negatives(
         For "box" and "canvas", over which b is not wanted: ``{"queries", "b in top 20", "b in top 200", "AP of a",
         "AP of a without b"}``; each but the first ``{"plain", "changed", "difference", "interval", "p"}``, means over
         the queries that some photo answers without b.
+
+    Raises:
+        DataError: No photo has a b.
     """
     pairs = [(query, b) for query in queries if (b := _beside(query, held, vocabulary)) is not None]
+    if not pairs:
+        raise DataError("no query's photo has another class that the encoder knows; give photos of several objects")
     plain = [replace(query.sketch, objects=query.sketch.objects[:1]) for query, _ in pairs]
     there = np.array([held.met(str(sketch.objects[0].label), sketch.boxes[0]) for sketch in plain])  # (Q, size)
     without = rank(encode(plain), gallery, DEEP)
@@ -120,8 +126,13 @@ def heavier(
     Returns:
         ``{"queries", "first", "second"}``: the mean over the top 20 of each object's IoU with what the photo holds,
         compared as there.
+
+    Raises:
+        DataError: No query has two objects.
     """
     plain = [replace(q.sketch, objects=q.sketch.objects[:2]) for q in queries if len(q.sketch.objects) >= 2]
+    if not plain:
+        raise DataError("no query has two objects, one to weigh more; give photos of several objects")
     heavy = [replace(one, objects=(replace(one.objects[0], weight=weight), one.objects[1])) for one in plain]
     before, after = rank(encode(plain), gallery, SHOWN), rank(encode(heavy), gallery, SHOWN)
     table: dict[str, Any] = {"queries": len(plain)}

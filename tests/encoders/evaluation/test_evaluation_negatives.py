@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from encoders.errors import DataError
 from encoders.evaluation.compositions import Composition
 from encoders.evaluation.negatives import Boxes, heavier, negatives
 from encoders.sketch import Sketch, SketchObject
@@ -85,6 +87,15 @@ def test_a_true_encoder_keeps_out_what_is_not_wanted(held, gallery):
 def test_queries_without_another_known_class_are_left_out(held, gallery):
     asked = [query(0), query(2)]  # photo 2 holds a cup alone
     assert negatives(encode, gallery, held, asked, ["cup", "dog"])["box"]["queries"] == 1
+
+
+def test_where_nothing_can_be_unwanted_or_weigh_more_it_is_said(held, gallery):
+    with pytest.raises(DataError, match="no query's photo has another class that the encoder knows"):
+        negatives(encode, gallery, held, [query(2)], ["cup", "dog"])
+    sketch = query(0).sketch
+    alone = replace(query(0), sketch=replace(sketch, objects=sketch.objects[:1]))
+    with pytest.raises(DataError, match="no query has two objects"):
+        heavier(encode, gallery, held, [alone])
 
 
 def test_more_weight_brings_its_object_forward(held, gallery):
