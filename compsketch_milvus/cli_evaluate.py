@@ -99,9 +99,11 @@ def _zipped(files: list[Path] | None, folders: list[Path] | None) -> list[tuple[
 def _semir(spec: str | None) -> SemirEncoder | None:
     if spec is None:
         return None
+    from compsketch_milvus.settings import load_settings
     from encoders.semir import SemirEncoder
 
-    return SemirEncoder.open(spec)
+    settings = load_settings()
+    return SemirEncoder.open(spec, settings.device, settings.runtime)
 
 
 def _index(uri: str | None) -> MilvusIndex | None:
@@ -111,7 +113,8 @@ def _index(uri: str | None) -> MilvusIndex | None:
     from compsketch_milvus.settings import load_settings
 
     settings = load_settings(uri=uri)
-    return MilvusIndex(uri, token=settings.token.get_secret_value() if settings.token else None)
+    token = settings.token.get_secret_value() if settings.token else None
+    return MilvusIndex(uri, token=token, db_name=settings.db_name)
 
 
 def _print_scores(scores: dict[str, Any], by_class: bool) -> None:

@@ -33,10 +33,11 @@ class MilvusIndex:
     Args:
         uri: a server's address; Milvus Lite has no IVF_PQ.
         token: token or user:password.
+        db_name: Milvus database, or None for the server's default one.
     """
 
-    def __init__(self, uri: str, *, token: str | None = None) -> None:
-        self.uri, self._token = uri, token
+    def __init__(self, uri: str, *, token: str | None = None, db_name: str | None = None) -> None:
+        self.uri, self._token, self._db_name = uri, token, db_name
         with self._client() as client, guard("ask for the version", uri):
             self.facts: ServerFacts = probe(client, uri)
         choose(self.facts, TYPE)  # refused before anything is encoded
@@ -78,7 +79,7 @@ class MilvusIndex:
 
     @contextmanager
     def _client(self) -> Iterator[MilvusClient]:
-        client = connect_server(self.uri, token=self._token)
+        client = connect_server(self.uri, token=self._token, db_name=self._db_name)
         try:
             yield client
         finally:
