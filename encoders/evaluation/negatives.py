@@ -20,12 +20,12 @@ from encoders.evaluation.data import Annotations, ClassMap
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.ranking import rank
 from encoders.evaluation.relevance import iou
+from encoders.evaluation.scores import DEEP, SHOWN
 from encoders.evaluation.statistics import intervals, paired_t
 from encoders.sketch import Sketch, SketchObject
 
 TAU = 0.3  # of one object; eq. 9's .5 is of a whole layout
 INSIDE = 0.5  # of the smaller of two boxes: then one object lies where the other was drawn
-SHOWN, DEEP = 20, 200
 JUDGED = (f"b in top {SHOWN}", f"b in top {DEEP}", "AP of a", "AP of a without b")
 
 Encode = Callable[[Sequence[Sketch]], np.ndarray]

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from encoders.evaluation.compositions import MIN_AREA
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.query import Painting, layout, paint, query_tensors
@@ -154,7 +155,7 @@ def held_out_queries(source: Source, views: Views, seed: int) -> Queries:
 def _largest(views: Views, row: int, most: int, source: Source) -> np.ndarray:
     """Indices of a view's boxes to measure with, the largest first."""
     classes, area = views.classes[row], _area(views.boxes[row])
-    able = (area > 0.02) & source.measured[classes] & source.held_out.paints(classes, views.crops[row])
+    able = (area > MIN_AREA) & source.measured[classes] & source.held_out.paints(classes, views.crops[row])
     order = np.argsort(-area)
     return order[able[order]][:most]
 

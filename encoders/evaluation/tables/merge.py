@@ -17,9 +17,9 @@ from encoders.evaluation.scores import DEEP, METRICS
 from encoders.evaluation.tables.figures import difference, mean, scored
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Table
+from encoders.indexing import GRID
 from encoders.sketch import Sketch
 
-GRID = 7
 ROUNDS = 3
 TIMED = 64  # queries that the times are taken of
 
