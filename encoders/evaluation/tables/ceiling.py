@@ -99,7 +99,8 @@ def _crops(study: Study) -> tuple[np.ndarray, np.ndarray]:
     """f_i of the held-out photos' objects (N, C), and their words (N,)."""
     data = read_training_set(study.data, held_out=True)
     jobs, kinds = crop_list(data)
-    vectors, numbers = [], []
+    vectors: list[np.ndarray] = []
+    numbers: list[int] = []
     for done, (path, boxes, first) in enumerate(jobs, start=1):
         keep = np.flatnonzero((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > MIN_AREA)
         if len(keep):
