@@ -42,12 +42,21 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
         DataError: The data folder lacks photos or sketches.
     """
     bundle = Bundle.load(folder)
-    boxed, drawn = find_files(data)
-    sources = [(path, images) for path, images in boxed if read_annotations(path).classes]
-    sketches = SketchSet.join([read_sketches(path) for path in drawn])
+    sources, sketches = read_data(data)
     found = calibrate(LocalEncoder(bundle, runtime=runtime), sources, sketches, read_class_map(), progress=progress)
     Bundle({**bundle.config, "calibration": found.to_dict()}, bundle.tensors).save(folder)
     return folder
+
+
+def read_data(folder: Path) -> tuple[list[tuple[Path, Path]], SketchSet]:
+    """A data folder's files of photos with boxes, each with its folder of photos, and its sketches.
+
+    Raises:
+        DataError: It lacks either.
+    """
+    boxed, drawn = find_files(folder)
+    sources = [(path, images) for path, images in boxed if read_annotations(path).classes]
+    return sources, SketchSet.join([read_sketches(path) for path in drawn])
 
 
 def calibrate(

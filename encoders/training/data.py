@@ -115,7 +115,7 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
     named: set[str] = set()
-    for images, whole in _annotated(boxed):
+    for images, whole in annotated(boxed):
         named.update(_word(class_map, name) for name in whole.classes)
         part = whole.select(_in_part(whole, held_out))
         for i, file in enumerate(part.files):
@@ -123,9 +123,9 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
             photos.append(images / file)
             boxes.append(part.normalised[rows].astype(np.float32))
             words.append([_word(class_map, part.classes[row]) for row in rows])
-    labelled: list[tuple[Path, str]] = []
+    of_one: list[tuple[Path, str]] = []
     unlabelled: list[Path] = []
-    for images, found in _labelled(folder):
+    for images, found in labelled(folder):
         words_of = [_word(class_map, name) for name in found.classes]
         pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
         part = _in_part(found.as_annotations(), held_out)
@@ -133,7 +133,7 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
         if len(pairs) < FEW * len(set(found.classes)):
             unlabelled += [path for path, _ in kept]
         else:
-            labelled += kept
+            of_one += kept
             named.update(words_of)
     if not photos:
         purpose = "hold out, to measure on" if held_out else "train on"
@@ -143,9 +143,9 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     vocabulary = sorted({*sketches.words, *named})
     backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
     sketches = sketches.select(split_sketches(sketches.key_ids) == held_out)
-    labels = [name for _, name in labelled]
+    labels = [name for _, name in of_one]
     return TrainingSet(
-        photos, boxes, words, [path for path, _ in labelled], labels, unlabelled, backgrounds, sketches, vocabulary
+        photos, boxes, words, [path for path, _ in of_one], labels, unlabelled, backgrounds, sketches, vocabulary
     )
 
 
@@ -171,7 +171,7 @@ def _photo_manifests(manifests: dict[Path, Facts]) -> Iterator[tuple[Path, Path]
             yield path, path.parent / (facts.images or "images")
 
 
-def _annotated(boxed: list[tuple[Path, Path]]) -> Iterator[tuple[Path, files.Annotations]]:
+def annotated(boxed: list[tuple[Path, Path]]) -> Iterator[tuple[Path, files.Annotations]]:
     """Photos with boxes, each set with its folder of photos."""
     for path, images in boxed:
         annotations = files.read_annotations(path)
@@ -181,7 +181,7 @@ def _annotated(boxed: list[tuple[Path, Path]]) -> Iterator[tuple[Path, files.Ann
             yield images, annotations
 
 
-def _labelled(folder: Path) -> Iterator[tuple[Path, files.Labels]]:
+def labelled(folder: Path) -> Iterator[tuple[Path, files.Labels]]:
     """Photos of one object, each set with its folder of photos."""
     for path in sorted(folder.glob("*/labels.json")):
         yield path.parent / "images", files.read_labels(path)

@@ -5,21 +5,17 @@ from __future__ import annotations
 from scipy.stats import binomtest
 
 from encoders.calibration import Calibration, Reliability
-from encoders.evaluation.data import SketchSet, read_class_map, read_sketches
+from encoders.evaluation.data import read_class_map
 from encoders.evaluation.statistics import LEVEL
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Figure, Table
-from encoders.training.calibration import FOLDS, calibrate
+from encoders.training.calibration import FOLDS, calibrate, read_data
 
 
 def table(study: Study) -> Table:
     """Each group's curve, measured on pairs whose query and photo the fit has not seen."""
-    files = sorted([*study.data.glob("*.ndjson"), *study.data.glob("*.ndjson.gz")])
-    sources = [(path, path.parent / "images") for path in sorted(study.data.glob("*/annotations.json"))]
-    found = calibrate(
-        study.remembering, sources, SketchSet.join([read_sketches(path) for path in files]), read_class_map(),
-        tau=TAU, progress=study.progress,
-    )  # fmt: skip
+    sources, sketches = read_data(study.data)
+    found = calibrate(study.remembering, sources, sketches, read_class_map(), tau=TAU, progress=study.progress)
     notes = (
         f"A pair is a query and one of {found.photos} held-out photos, relevant if R > {found.tau:g} (eq. 9); measured "
         f"in {FOLDS} folds, by query and by photo.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.evaluation.data import read_annotations, read_class_map
+from encoders.evaluation.data import read_class_map
 from encoders.evaluation.ranking import rank
 from encoders.evaluation.relevance import Gallery, relevance
 from encoders.evaluation.tables.study import Study
@@ -107,10 +107,9 @@ def _answered(study: Study, number: int, found: np.ndarray, truth: Truth) -> Ans
 def _truth(study: Study) -> Truth:
     """Of every annotated photo; what the class map leaves out is nothing that is asked for."""
     class_map, found = read_class_map(), Truth()
-    for file in sorted(study.data.glob("*/annotations.json")):
-        part = read_annotations(file)
+    for part, images in study.boxed:
         for name, rows in zip(part.files, part.by_photo, strict=True):
             drawn = [(row, word) for row in rows if (word := class_map.word(part.classes[row])) is not None]
             boxes = part.normalised[[row for row, _ in drawn]]
-            found[file.parent / "images" / name] = boxes, [word for _, word in drawn]
+            found[images / name] = boxes, [word for _, word in drawn]
     return found

@@ -22,20 +22,19 @@ from encoders.bundle import Bundle
 from encoders.errors import CompsketchError, DataError
 from encoders.evaluation.benchmark import Benchmark
 from encoders.evaluation.compare import compare
-from encoders.evaluation.compositions import compositions, split_photos, split_sketches
+from encoders.evaluation.compositions import compositions, held_out_photos, split_sketches
 from encoders.evaluation.data import (
     Annotations,
     Labels,
     SketchSet,
-    read_annotations,
     read_class_map,
-    read_photos,
     read_sketches,
 )
 from encoders.evaluation.methods import METHODS
 from encoders.evaluation.tables.table import Provenance
 from encoders.local import LocalEncoder
 from encoders.semir import SemirEncoder
+from encoders.training.data import annotated, find_files, labelled
 
 TAUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 TAU = 0.5
@@ -90,7 +89,7 @@ class Study:
     @cached_property
     def unseen(self) -> Benchmark:
         """Held-out photos, and queries made of them."""
-        return self._benchmark(self._held_out, self._boxed)
+        return self._benchmark(self._held_out, self.boxed)
 
     @cached_property
     def photos(self) -> Annotations:
@@ -100,21 +99,18 @@ class Study:
     @cached_property
     def whole(self) -> Benchmark:
         """The same queries among all photos of the folder; those that training saw, or that have no boxes, distract."""
-        rest = [part.select(~split_photos(part.files)) for part, _ in self._boxed]
-        plain = [(read_photos(path), path.parent / "images") for path in self._files("*/labels.json")]
+        rest = [part.select(~held_out_photos(part)) for part, _ in self.boxed]
+        plain = [(labels.as_annotations(), images) for images, labels in labelled(self.data)]
         for folder in sorted({path.parent for path in self._files("*/backgrounds/*")}):
             names = tuple(path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in {".jpg", ".png"})
             plain.append((Labels(names, names).as_annotations(), folder))
         parts = [*self._held_out, *rest, *(part for part, _ in plain)]
-        return self._benchmark(parts, [*self._boxed, *self._boxed, *plain])
+        return self._benchmark(parts, [*self.boxed, *self.boxed, *plain])
 
     @cached_property
     def sketches(self) -> SketchSet:
         """Held-out sketches."""
-        files = [path for path in self._files("*") if path.name.endswith((".ndjson", ".ndjson.gz"))]
-        if not files:
-            raise DataError(f"{self.data} has no sketches (*.ndjson, *.ndjson.gz); give the folder that holds them")
-        sketches = SketchSet.join([read_sketches(path) for path in files])
+        sketches = SketchSet.join([read_sketches(path) for path in find_files(self.data)[1]])
         return sketches.select(split_sketches(sketches.key_ids))
 
     @cached_property
@@ -173,9 +169,9 @@ class Study:
     @cached_property
     def facts(self) -> Mapping[str, Any]:
         """Names, counts and a digest of the data."""
-        sets = {path.parent.name for path in [*self._files("*/annotations.json"), *self._files("*/labels.json")]}
+        folders = [images for _, images in self.boxed] + [images for images, _ in labelled(self.data)]
         return {
-            "sets": ", ".join(sorted(sets)),
+            "sets": ", ".join(sorted({images.parent.name for images in folders})),
             "held-out photos": len(self.unseen.paths),
             "held-out sketches": len(self.sketches.words),
             "queries": len(self.unseen.queries),
@@ -183,15 +179,13 @@ class Study:
         }
 
     @cached_property
-    def _boxed(self) -> list[tuple[Annotations, Path]]:
-        files = self._files("*/annotations.json")
-        if not files:
-            raise DataError(f"{self.data} has no */annotations.json; give the folder that holds photos and sketches")
-        return [(read_annotations(path), path.parent / "images") for path in files]
+    def boxed(self) -> list[tuple[Annotations, Path]]:
+        """Photos with boxes, each set with its folder of photos."""
+        return [(part, images) for images, part in annotated(find_files(self.data)[0])]
 
     @property
     def _held_out(self) -> list[Annotations]:
-        return [part.select(split_photos(part.files)) for part, _ in self._boxed]
+        return [part.select(held_out_photos(part)) for part, _ in self.boxed]
 
     def _benchmark(self, parts: Sequence[Annotations], sources: Sequence[tuple[Annotations, Path]]) -> Benchmark:
         """Of photos, the first of which are the held-out ones; queries are made of those alone."""
@@ -200,7 +194,7 @@ class Study:
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise DataError(f"{len(missing)} of {len(paths)} photos are missing, {missing[0]} first; check the folder")
-        asked = range(sum(len(part.files) for part in parts[: len(self._boxed)]))
+        asked = range(sum(len(part.files) for part in parts[: len(self.boxed)]))
         queries = compositions(photos, self.sketches, class_map, n=self.limit, seed=self.seed, photos=asked)
         return Benchmark.of(photos, paths, queries, class_map, list(self.sketches.by_class), above=min(TAUS))
 
@@ -219,8 +213,9 @@ class Study:
     def _digest(self) -> str:
         """Twelve hexadecimal digits that change with a box, a label, a sketch, or a photo's name or size."""
         state = blake2b(digest_size=6)
-        for path in self._files("*") + self._files("*/annotations.json") + self._files("*/labels.json"):
-            if path.suffix in {".json", ".ndjson", ".gz"}:
+        below = [path for name in ("annotations.json", "labels.json", "*.parquet") for path in self._files(f"*/{name}")]
+        for path in self._files("*") + below:
+            if path.suffix in {".json", ".ndjson", ".gz", ".parquet"}:
                 state.update(path.name.encode() + path.read_bytes())
         for path in self._files("*/images/*") + self._files("*/backgrounds/*"):
             state.update(f"{path.name}:{path.stat().st_size}\n".encode())
@@ -235,6 +230,8 @@ class _Remembering:
 
     def encode_images(self, images: Sequence[Path]) -> np.ndarray:
         """(B, d)."""
+        if any(path not in self._row for path in images):  # a manifest's photos without boxes
+            return self._study.encoder.encode_images(images)
         rows = self._study.embedded(self._study.unseen.paths)[[self._row[path] for path in images]]
         return self._study.encoder.projection.apply(rows)
 
