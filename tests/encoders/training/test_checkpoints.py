@@ -52,6 +52,13 @@ def test_no_checkpoint_means_from_the_start(tmp_path):
     assert torch.equal(model.weight, before)
 
 
+def test_a_run_that_began_in_full_precision_goes_on_in_half(tmp_path):
+    off, on = (torch.amp.GradScaler("cpu", init_scale=8.0, enabled=enabled) for enabled in (False, True))
+    save_state(tmp_path / "run.pt", Config(), {"epoch": 1}, scaler=off)
+    assert load_state(tmp_path / "run.pt", Config(), scaler=on) == {"epoch": 1}
+    assert on.get_scale() == 8
+
+
 def test_a_checkpoint_that_fails_leaves_the_one_before(tmp_path):
     path, first = tmp_path / "run.pt", nn.Linear(2, 2)
     save_state(path, Config(), {"epoch": 3}, model=first)
