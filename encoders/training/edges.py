@@ -91,6 +91,7 @@ def edge_maps(data: TrainingSet, folder: Path) -> Edges | None:
                 pictures.append(picture)
                 classes.append(kinds[first + i])
     if not pictures:
+        print("edge maps: none, no object is large enough and of a class with sketches", flush=True)
         return None
     result = Edges(np.stack(pictures), np.array(classes, np.int64))
     save_arrays(cache, **vars(result))

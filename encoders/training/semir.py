@@ -1,7 +1,7 @@
 """SemIR, the baseline of section 4.3, trained as a peer: SSBIR's stages 2 and 3 with names in place of sketches.
 
-Its stage 1 is a sentence model that is not trained. All the rest is SSBIR's own: the photos and their views, the
-layouts that are asked for, the losses and the number of steps; f_t and the image side are trained anew for it. So
+Its stage 1 is a sentence model that is not trained. All the rest is SSBIR's own: the photos and their views, how
+layouts are drawn from them, the losses and the number of steps; f_t and the image side are trained anew for it. So
 where the two differ it is by what they know: SemIR is told an object's class and nothing else; SSBIR has to read it off
 the strokes, and has what else they tell.
 """
