@@ -170,7 +170,12 @@ def _chain_efficientnet_lite0(pretrained: bool) -> Chain:
     if pretrained:
         load_in_order(net, _lite0_weights())
     layers = _children(net, ("blocks", "global_pool", "classifier"))
-    blocks = [(f"block{name}", block) for name, block in net.get_submodule("blocks").named_children()]
+    # A layer is one block, not a stage of up to four: how much of the trunk is trained is told in layers.
+    blocks = [
+        (f"block{stage}_{name}", block)
+        for stage, layers_of_stage in net.get_submodule("blocks").named_children()
+        for name, block in layers_of_stage.named_children()
+    ]
     order = [("conv_stem", layers["conv_stem"]), ("bn1", layers["bn1"]), *blocks]
     return OrderedDict([*order, ("conv_head", layers["conv_head"]), ("bn2", layers["bn2"])])
 
@@ -228,8 +233,8 @@ TABLE: dict[str, Spec] = {
     # HALF is measured, too: with ImageNet's mean and std these weights recognise 74 % instead of 84 %.
     "efficientnet_lite0": Spec(
         _chain_efficientnet_lite0,
-        "block4",
-        "block6",
+        "block4_2",
+        "block6_0",
         112,
         320,
         1280,

@@ -54,8 +54,7 @@ class IndexingBranch(nn.Module):
             )
         cut = 0 if config.trained < 0 else len(layers) - config.trained
         self.frozen = nn.Sequential(*layers[:cut])
-        # One layer goes by its own name, as in the bundles of the days when it always was one.
-        self.last = layers[-1] if config.trained == 1 else nn.Sequential(*layers[cut:])
+        self.last = nn.Sequential(*layers[cut:])
         self.pool = nn.AdaptiveAvgPool2d(GRID)
         self.reduce = nn.Sequential() if not config.channels else nn.Sequential(
             nn.BatchNorm2d(trunk.spec.channels, affine=False),  # the linear bottleneck's channels differ in scale

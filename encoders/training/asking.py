@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from encoders.evaluation.compositions import MIN_AREA
+from encoders.errors import DataError
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.query import Painting, layout, paint, query_tensors
@@ -142,10 +143,18 @@ def held_out_queries(source: Source, views: Views, seed: int) -> Queries:
 
     Which boxes does not depend on the source, unless it has no vector for one: what differs between methods is what
     they are told of the objects in the boxes.
+
+    Raises:
+        DataError: There is nothing to ask.
     """
     rng = np.random.default_rng(seed)
     chosen = [_largest(views, row, int(rng.integers(1, 4)), source) for row in range(len(views))]
     layouts = [(row, boxes) for row, boxes in enumerate(chosen) if len(boxes)]
+    if not layouts:
+        raise DataError(
+            f"none of {len(views)} held-out photos has a box whose class has held-out sketches; give more photos or "
+            "sketches: training is measured on them"
+        )
     asked = [views.boxes[row][boxes] for row, boxes in layouts]
     kinds = [views.classes[row][boxes] for row, boxes in layouts]
     given = [source.held_out.draw(views.classes[row][boxes], views.crops[row][boxes], rng) for row, boxes in layouts]

@@ -67,7 +67,18 @@ def paper() -> Recipe:
 
 def default() -> Recipe:
     """See the module."""
-    return Recipe(objects.Config("default"), spatial.Config("default"), projection.Config("default"))
+    return Recipe(
+        objects.Config("default", ObjectConfig(sketch_size=112, line_width=2.6)),
+        spatial.Config(
+            "default",
+            indexing=IndexingConfig(trained=3),
+            weights=spatial.Weights(cells=1.0, asked_cells=0.5),
+            asking=AskConfig(strengths=(1.0, 1.0, 1.6)),
+            epochs=16,
+            ema=0.99,
+        ),
+        projection.Config("default"),
+    )
 
 
 def smoke() -> Recipe:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.errors import DataError
 from encoders.indexing import GRID, IndexingBranch, IndexingConfig
 from encoders.runtimes import Normalise
 from encoders.spatial import SpatialConfig, SpatialEncoder
@@ -82,7 +83,7 @@ class Config:
     widths: tuple[int, int] = (256, 512)
     head: int = 0
     views: ViewConfig = field(default_factory=ViewConfig)
-    weights: Weights = field(default_factory=lambda: Weights(cells=1.0, asked_cells=0.5))
+    weights: Weights = field(default_factory=Weights)
     asking: AskConfig = field(default_factory=AskConfig)
     photos: int = 0
     epochs: int = 10
@@ -207,6 +208,11 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
             test_views = held_out_views(unseen, model.image, config, work, str(device))
         check = held_out_queries(source, test_views, config.seed)
         usable = asker.usable(pictures)
+        if not len(usable):
+            raise DataError(
+                f"{work.data}: none of {len(data.photos)} photos to train on has a box over {config.asking.min_area:.1%} "
+                "of it that can be asked for; give more photos, or boxes of classes with sketches"
+            )
         average = fit(
             Course(
                 name="spatial",

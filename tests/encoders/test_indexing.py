@@ -89,22 +89,24 @@ def test_however_much_learns_the_whole_is_the_same(trained):
     torch.manual_seed(0)
     whole = backbones.build("efficientnet_lite0").eval()
     count = len(whole.early) + len(whole.late)
-    last = [branch.last] if trained == 1 else list(branch.last)
+    last = list(branch.last)
     assert len(last) == (count if trained == -1 else trained)
     assert len(branch.frozen) + len(last) == count
     images = photos(64)
     assert torch.equal(branch.from_frozen(branch.frozen(images)), branch.pool(whole(images)))
 
 
-def test_the_names_of_a_single_learning_layer_stay():
-    """Those that the bundles made before this was a number have."""
-    names = IndexingBranch(TINY).state_dict()
-    assert "last.0.conv_pw.weight" in names  # the block's own, without its place in the chain
+def test_layers_are_named_by_their_place_before_and_after_the_cut():
+    """A bundle holds these names, and its config says where the cut is."""
+    names = IndexingBranch(IndexingConfig(trained=3)).state_dict()
     assert "frozen.0.weight" in names
-    assert "last.1.0.conv_pw.weight" in IndexingBranch(IndexingConfig(trained=2)).state_dict()
+    assert "last.2.conv_pw.weight" in names
+    assert "last.3.conv_pw.weight" not in names
 
 
-@pytest.mark.parametrize("trained", [-2, 10])
+@pytest.mark.parametrize("trained", [-2, 19])
 def test_more_layers_than_there_are_cannot_learn(trained):
-    with pytest.raises(ValueError, match=rf"trained is {trained}, but efficientnet_lite0 has 9 layers: give 0 to that"):
+    with pytest.raises(
+        ValueError, match=rf"trained is {trained}, but efficientnet_lite0 has 18 layers: give 0 to that"
+    ):
         IndexingBranch(IndexingConfig(trained=trained))

@@ -131,7 +131,7 @@ def test_shared_weights_come_back_from_a_state_and_in_a_copy():
     model, other = ObjectEncoder(LATE, classes=3).eval(), ObjectEncoder(LATE, classes=3).eval()
     other.load_state_dict(model.state_dict())
     for again in (other, copy.deepcopy(model)):
-        assert again.sketch_trunk.late[0][0].conv_pw.weight is again.photo_trunk.late[0][0].conv_pw.weight
+        assert again.sketch_trunk.late[0].conv_pw.weight is again.photo_trunk.late[0].conv_pw.weight
         with torch.inference_mode():
             assert torch.equal(again.f_s(pictures()), model.f_s(pictures()))
             assert torch.equal(again.f_i(pictures()), model.f_i(pictures()))
