@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 
 from encoders.errors import SketchError
@@ -70,23 +72,18 @@ def thin(mask: np.ndarray) -> np.ndarray:
     offsets = np.array([dy * wide + dx for dy, dx in _AROUND])
     removable = [_removable(step) for step in (0, 1)]
     bits = (1 << np.arange(8)).astype(np.int64)
-    active = np.flatnonzero(flat)
-    waiting = np.zeros(flat.shape, dtype=bool)
-    while active.size:
-        deleted = []
-        for table in removable:
-            code = flat[active[:, None] + offsets] @ bits  # (n,) the eight neighbours as one byte
-            gone = active[table[code]]
-            flat[gone] = 0
-            deleted.append(gone)
-            active = active[flat[active] == 1]
-        # Only a pixel with a neighbour gone can change its mind.
-        gone = np.concatenate(deleted)
+    # What a table says of a pixel changes where a neighbour went since it was last asked: in either of the two
+    # sub-iterations before.
+    candidates = earlier = np.flatnonzero(flat)
+    for table in cycle(removable):
+        code = flat[candidates[:, None] + offsets] @ bits  # (n,) the eight neighbours as one byte
+        gone = candidates[table[code]]
+        flat[gone] = 0
         near = (gone[:, None] + offsets).ravel()
-        near = near[flat[near] == 1]
-        waiting[near] = True
-        active = np.unique(near) if near.size else near
-        waiting[near] = False
+        candidates, earlier = np.unique(np.concatenate([earlier, near])), near
+        candidates = candidates[flat[candidates] == 1]
+        if not candidates.size:
+            break
     thinned: np.ndarray = image[1:-1, 1:-1].astype(bool)
     return thinned | _lost(mask, thinned)
 

@@ -11,6 +11,8 @@ from compsketch_milvus.ranker import MilvusIndex
 from encoders.evaluation.quantised import IvfPq, lists
 from encoders.evaluation.ranking import rank, rerank
 
+pytestmark = pytest.mark.xdist_group("milvus")  # two servers of two workers would want the same ports
+
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
