@@ -29,7 +29,7 @@ def table(study: Study, budget: Budget, ablation: dict[str, Weights] = ABLATION)
     rows: list[tuple[Cell, ...]] = []
     first: np.ndarray | None = None
     for done, (name, weights) in enumerate(ablation.items(), start=1):
-        scores = trial.scores(study, replace(trial.config(study, budget), weights=weights), budget)
+        scores = trial.scores(study, replace(trial.config(study, budget), weights=weights, head=4096), budget)
         against: tuple[Cell, Cell, Cell] = (None, None, None)
         if first is not None:
             against = difference(scores[:, 0], first[:, 0], study.seed)
