@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from encoders.evaluation.compositions import MIN_AREA
 from encoders.errors import DataError
+from encoders.evaluation.compositions import MIN_AREA
 from encoders.evaluation.metrics import average_precision
 from encoders.evaluation.relevance import Gallery, relevances
 from encoders.query import Painting, layout, paint, query_tensors

@@ -128,8 +128,8 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     for images, found in labelled(folder):
         words_of = [_word(class_map, name) for name in found.classes]
         pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
-        part = _in_part(found.as_annotations(), held_out)
-        kept = [pair for pair, own in zip(pairs, part, strict=True) if own]
+        chosen = _in_part(found.as_annotations(), held_out)
+        kept = [pair for pair, own in zip(pairs, chosen, strict=True) if own]
         if len(pairs) < FEW * len(set(found.classes)):
             unlabelled += [path for path, _ in kept]
         else:

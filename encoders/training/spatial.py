@@ -210,8 +210,8 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
         usable = asker.usable(pictures)
         if not len(usable):
             raise DataError(
-                f"{work.data}: none of {len(data.photos)} photos to train on has a box over {config.asking.min_area:.1%} "
-                "of it that can be asked for; give more photos, or boxes of classes with sketches"
+                f"{work.data}: none of {len(data.photos)} photos has a box over {config.asking.min_area:.1%} of it "
+                "that can be asked for; give more photos, or boxes of classes with sketches"
             )
         average = fit(
             Course(
