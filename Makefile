@@ -19,8 +19,9 @@ $(VENV)/.%: pyproject.toml
 demo: $(VENV)/.demo  ## Ingest photos, run the shipped sketches, write demo/index.html (PHOTOS=dir for your own)
 	$(BIN)/compsketch demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-test: $(VENV)/.dev  ## The whole test suite; with a real Milvus server after `make milvus`
-	$(if $(wildcard $(MILVUS)),MILVUS_SERVER=$(MILVUS)) $(BIN)/python -m pytest -q -n 2 --dist loadgroup
+test: $(VENV)/.dev  ## The whole test suite; after `make milvus` also against a real Milvus server
+	$(BIN)/python -m pytest -q -n 2
+	$(if $(wildcard $(MILVUS)),MILVUS_SERVER=$(MILVUS) $(BIN)/python -m pytest -q tests/integration)
 
 milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a venv of its own
 
