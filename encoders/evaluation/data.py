@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +187,14 @@ class ClassMap:
         if name in self.left_out:
             return None
         return self.words.get(name, name)
+
+    def own_word(self, name: str, drawn: Collection[str]) -> str | None:
+        """What a class is called: the word that draws it, else its name; None if ``drawn`` has another thing by it.
+
+        A computer mouse is called "mouse" and left out, and what is drawn under that word is an animal.
+        """
+        word = self.word(name)
+        return str(word) if word else (None if name in drawn else name)
 
 
 def read_class_map(path: str | Path = CLASS_MAP) -> ClassMap:

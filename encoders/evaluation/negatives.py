@@ -8,7 +8,7 @@ For weights, two objects are asked for, the first with more weight than the seco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,9 +48,12 @@ class Boxes:
     size: int
 
     @classmethod
-    def of(cls, photos: Annotations, class_map: ClassMap) -> Boxes:
-        """All boxes, by the words that the class map joins their classes to."""
-        words = np.array([class_map.word(name) or name for name in photos.classes])
+    def of(cls, photos: Annotations, class_map: ClassMap, drawn: Collection[str]) -> Boxes:
+        """All boxes, by the words that the class map joins their classes to; ``drawn`` as `ClassMap.own_word` has it.
+
+        A class without a word of its own has the empty one.
+        """
+        words = np.array([class_map.own_word(name, drawn) or "" for name in photos.classes])
         return cls(photos.normalised, photos.photos, words, len(photos.files))
 
     def met(self, word: str, box: np.ndarray) -> np.ndarray:

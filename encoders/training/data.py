@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -111,34 +111,37 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
         DataError: There are no sketches or no annotated photos under the folder, or none in this part.
     """
     class_map, (boxed, drawn) = files.read_class_map(), find_files(folder)
+    sketches = files.SketchSet.join([files.read_sketches(path) for path in drawn])
+    call = partial(class_map.own_word, drawn=set(sketches.words))
     photos: list[Path] = []
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
     named: set[str] = set()
     for images, whole in annotated(boxed):
-        named.update(_word(class_map, name) for name in whole.classes)
-        part = whole.select(_in_part(whole, held_out))
-        for i, file in enumerate(part.files):
-            rows = part.by_photo[i]
-            photos.append(images / file)
-            boxes.append(part.normalised[rows].astype(np.float32))
-            words.append([_word(class_map, part.classes[row]) for row in rows])
+        called = [call(name) for name in whole.classes]
+        named.update(name for name in called if name)
+        own = _in_part(whole, held_out)
+        for i, file in enumerate(whole.files):
+            rows = [row for row in whole.by_photo[i] if called[row]]
+            if own[i] and rows:
+                photos.append(images / file)
+                boxes.append(whole.normalised[rows].astype(np.float32))
+                words.append([str(called[row]) for row in rows])
     of_one: list[tuple[Path, str]] = []
     unlabelled: list[Path] = []
     for images, found in labelled(folder):
-        words_of = [_word(class_map, name) for name in found.classes]
-        pairs = [(images / file, name) for file, name in zip(found.files, words_of, strict=True)]
         chosen = _in_part(found.as_annotations(), held_out)
-        kept = [pair for pair, own in zip(pairs, chosen, strict=True) if own]
-        if len(pairs) < FEW * len(set(found.classes)):
-            unlabelled += [path for path, _ in kept]
-        else:
-            of_one += kept
-            named.update(words_of)
+        pairs = [(images / file, call(name)) for file, name in zip(found.files, found.classes, strict=True)]
+        teaches = len(pairs) >= FEW * len(set(found.classes))
+        named.update(word for _, word in pairs if word and teaches)
+        for (path, word), own in zip(pairs, chosen, strict=True):
+            if own and word and teaches:
+                of_one.append((path, word))
+            elif own:
+                unlabelled.append(path)
     if not photos:
         purpose = "hold out, to measure on" if held_out else "train on"
         raise DataError(f"{folder} has no photos with boxes to {purpose}: too few for a split, or all of another one")
-    sketches = files.SketchSet.join([files.read_sketches(path) for path in drawn])
     # Both parts have the whole set's vocabulary: a class number means the same in either.
     vocabulary = sorted({*sketches.words, *named})
     backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
@@ -147,11 +150,6 @@ def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
     return TrainingSet(
         photos, boxes, words, [path for path, _ in of_one], labels, unlabelled, backgrounds, sketches, vocabulary
     )
-
-
-def _word(class_map: files.ClassMap, name: str) -> str:
-    """What draws a class, or its own name; a plain string, for checkpoints hold nothing else."""
-    return str(class_map.word(name) or name)
 
 
 def _manifests(folder: Path) -> dict[Path, Facts]:

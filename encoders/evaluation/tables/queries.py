@@ -39,7 +39,7 @@ def weights(study: Study) -> Table:
     """What an object that is not wanted keeps out, and what a weight moves."""
     encoder, benchmark = study.encoder, study.unseen
     gallery = encoder.projection.apply(study.embedded(benchmark.paths))
-    held = Boxes.of(study.photos, read_class_map())
+    held = Boxes.of(study.photos, read_class_map(), set(study.sketches.words))
     rows: list[tuple[Cell, ...]] = []
 
     def add(what: str, found: Mapping[str, Any]) -> None:

@@ -198,6 +198,14 @@ def test_the_default_class_map_settles_every_class_of_coco():
     assert class_map.word("castle") == "castle", "a class in neither list stands for itself"
 
 
+def test_what_is_left_out_keeps_its_name_unless_something_else_is_drawn_by_it():
+    class_map = read_class_map()
+    assert class_map.own_word("tv", {"mouse"}) == "television"
+    assert class_map.own_word("person", {"mouse"}) == "person"
+    assert class_map.own_word("mouse", {"mouse"}) is None, "a computer mouse, where the animal is drawn"
+    assert class_map.own_word("mouse", {"cat"}) == "mouse"
+
+
 def test_broken_class_maps(tmp_path):
     with pytest.raises(DataError, match="has no 'left_out'"):
         read_class_map(write(tmp_path / "map.json", {"words": {}}))

@@ -52,6 +52,20 @@ def test_both_parts_share_one_vocabulary(parts):
         assert set(part.sketches.words) <= set(part.vocabulary)
 
 
+def test_a_class_left_out_does_not_train_as_what_is_drawn_by_its_name(data_folder, tmp_path):
+    folder = shutil.copytree(data_folder, tmp_path / "data")
+    listed = json.loads((folder / "annotated" / "annotations.json").read_text())
+    sketch = {"drawing": [[[0, 9], [0, 9]]]}
+    for box in listed["boxes"]:
+        box["class"] = "mouse" if box["class"] == "person" else box["class"]
+    (folder / "annotated" / "annotations.json").write_text(json.dumps(listed))
+    (folder / "mice.ndjson").write_text(json.dumps({**sketch, "word": "mouse", "key_id": "a mouse"}) + "\n")
+    training = read_training_set(folder)
+    assert "mouse" in training.vocabulary
+    assert not any("mouse" in words for words in training.words), "computer mice"
+    assert all(len(boxes) == len(words) > 0 for boxes, words in zip(training.boxes, training.words, strict=True))
+
+
 def test_photos_have_their_boxes_and_words(parts, data_folder):
     listed = json.loads((data_folder / "annotated" / "annotations.json").read_text())
     sizes = {image["file"]: (image["width"], image["height"]) for image in listed["images"]}
