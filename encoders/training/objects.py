@@ -298,13 +298,18 @@ def _optimiser(model: ObjectEncoder, config: Config) -> torch.optim.Optimizer:
     return adam(groups, config.weight_decay, decoupled=True)
 
 
-@torch.inference_mode()
-def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int = 64) -> dict[str, float]:
-    """Held-out sketches and crops: accuracies, and mAP and P@10 of crops ranked by a sketch.
+class Reading(NamedTuple):
+    """How held-out sketches and crops are read, one by one."""
 
-    Returns:
-        sketch_accuracy, sketch_accuracy_photo_classes (classes that have crops), crop_accuracy, map, p10.
-    """
+    sketches: np.ndarray  # (n,) bool: read as its class
+    with_photos: np.ndarray  # (n,) bool: of a class that has crops
+    crops: np.ndarray  # (N,) bool: read as its class
+    hits: np.ndarray  # (n', N) bool: for each sketch of such a class the crops, best first, that are of it
+
+
+@torch.inference_mode()
+def read(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int = 64) -> Reading:
+    """Read held-out sketches and crops, and rank the crops by each sketch whose class has some."""
     model.eval()
     spec, config, device = model.sketch_trunk.spec, model.config, model.classes.device
     classes = np.array([unseen.number[word] for word in unseen.sketches.words])
@@ -321,11 +326,20 @@ def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int
     with_photos = np.isin(classes, photos.classes)
     crop_right = (crops_ @ names.T).argmax(dim=1).numpy() == photos.classes
     order = (sketches[torch.from_numpy(with_photos)] @ crops_.T).argsort(dim=1, descending=True).numpy()
-    hits = photos.classes[order] == classes[with_photos][:, None]  # (n', N)
+    return Reading(right, with_photos, crop_right, photos.classes[order] == classes[with_photos][:, None])
+
+
+def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops) -> dict[str, float]:
+    """Held-out sketches and crops: accuracies, and mAP and P@10 of crops ranked by a sketch.
+
+    Returns:
+        sketch_accuracy, sketch_accuracy_photo_classes (classes that have crops), crop_accuracy, map, p10.
+    """
+    found = read(model, unseen, photos)
     return {
-        "sketch_accuracy": float(right.mean()),
-        "sketch_accuracy_photo_classes": float(right[with_photos].mean()),
-        "crop_accuracy": float(crop_right.mean()),
-        "map": float(average_precision(hits, hits, k=hits.shape[1]).mean()),
-        "p10": float(precision_at(hits, k=10).mean()),
+        "sketch_accuracy": float(found.sketches.mean()),
+        "sketch_accuracy_photo_classes": float(found.sketches[found.with_photos].mean()),
+        "crop_accuracy": float(found.crops.mean()),
+        "map": float(average_precision(found.hits, found.hits, k=found.hits.shape[1]).mean()),
+        "p10": float(precision_at(found.hits, k=10).mean()),
     }
