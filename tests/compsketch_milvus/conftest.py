@@ -1,15 +1,25 @@
-"""Real Milvus Lite files in temporary folders."""
+"""Real Milvus Lite files in temporary folders, and the program `compsketch` run on them."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from compsketch_milvus.cli import run
 from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.records import PhotoVector
+
+LEFT = {
+    "width": 320,
+    "height": 320,
+    "objects": [{"label": "cup", "strokes": [[[10, 150, 150, 10, 10], [10, 10, 310, 310, 10]]]}],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +75,64 @@ def photo_vectors(vectors: np.ndarray) -> list[PhotoVector]:
         PhotoVector(f"p{i:02}", f"/photos/{i}.jpg", 100 + i, 80, vector, {"tag": f"t{i % 3}"})
         for i, vector in enumerate(vectors)
     ]
+
+
+class Program:
+    """Runs commands in this process, against a Milvus Lite file of this test's own."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self.capsys = folder, capsys
+        self.out = self.err = ""
+
+    def __call__(self, command: str, *arguments: object, database: bool = True) -> int:
+        where = ["--uri", str(self.folder / "photos.db")] if database else []
+        self.capsys.readouterr()
+        status = run([command, *where, *map(str, arguments)])
+        self.out, self.err = self.capsys.readouterr()
+        return status
+
+    def json(self, command: str, *arguments: object, database: bool = True, status: int = 0) -> dict:
+        assert self(command, *arguments, "--json", database=database) == status, self.err
+        assert self.out.count("\n") == 1
+        return json.loads(self.out)
+
+    def refused(self, words: str, command: str, *arguments: object, database: bool = True) -> None:
+        """Bad input: status 2, and one line that says ``words``, in JSON too."""
+        assert self(command, *arguments, database=database) == 2
+        assert self.err.startswith("error: ")
+        assert self.err.count("\n") == 1
+        assert "Traceback" not in self.err
+        assert re.search(words, self.err), self.err
+        assert self.out == ""
+        said = self.err[len("error: ") : -1]
+        assert self.json(command, *arguments, database=database, status=2) == {"error": said}
+
+
+@pytest.fixture
+def program(tmp_path: Path, capsys, monkeypatch, toy_encoder) -> Program:
+    """`compsketch` with the toy encoder, whatever encoder is asked for."""
+    monkeypatch.setattr(
+        "compsketch_milvus.encoder.connect", lambda spec=None, *, device=None, runtime=None: toy_encoder
+    )
+    return Program(tmp_path, capsys)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Four photos, each dark in one part."""
+    folder = tmp_path / "Fotos für Käthe"
+    folder.mkdir()
+    parts = {"left": np.s_[:, :32], "right": np.s_[:, 32:], "top": np.s_[:32], "Straße nach Süden": np.s_[32:]}
+    for name, part in parts.items():
+        pixels = np.full((64, 64, 3), 255, np.uint8)
+        pixels[part] = 0
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture
+def sketch(tmp_path: Path) -> Path:
+    """One object that fills the left half."""
+    path = tmp_path / "left.json"
+    path.write_text(json.dumps(LEFT))
+    return path

@@ -1,0 +1,62 @@
+"""`compsketch search`: hits, sheets and explanations, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def test_search_takes_limit_filter_threshold_and_words(program, photos, sketch):
+    program("ingest", photos)
+    assert len(program.json("search", sketch, "--limit", 2)["hits"]) == 2
+    assert program.json("search", sketch, "--filter", "width > 64")["hits"] == []
+    above = program.json("search", sketch, "--threshold", 0.9, "--words")["hits"]
+    assert [Path(hit["source"]).stem for hit in above] == ["left"]
+
+
+def test_a_sheet_shows_the_hits_even_where_a_photo_is_gone(program, photos, sketch, tmp_path):
+    program("ingest", photos)
+    (photos / "left.png").unlink()
+    program.json("search", sketch, "--sheet", tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > sheet.height > 300
+
+
+@pytest.fixture
+def judging(program, photos, monkeypatch, judging_encoder):
+    """The same program with an encoder that explains and is calibrated, and four photos in the collection."""
+    monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda spec=None, *, runtime=None: judging_encoder)
+    assert program("ingest", photos) == 0
+    return program
+
+
+def test_search_explains_each_hit(judging, sketch, tmp_path):
+    plain, explained = tmp_path / "plain.png", tmp_path / "explained.png"
+    judging.json("search", sketch, "--sheet", plain)
+    found = judging.json("search", sketch, "--explain", "--sheet", explained)
+    for hit in found["hits"]:
+        parts = hit["explanation"]
+        cells = sum(np.sum(part["cells"]) for part in (*parts["objects"], parts["canvas"]))
+        assert cells + parts["bias"] == pytest.approx(hit["score"], abs=1e-5)
+    with Image.open(plain) as before, Image.open(explained) as after:
+        assert after.height > before.height  # the legend
+    assert judging("search", sketch, "--explain", "--limit", 1) == 0
+    assert judging.out.splitlines()[0].split() == ["#", "score", "likely", "0", "cup", "source"]
+    assert "+1.000" in judging.out.splitlines()[1]
+
+
+def test_search_says_that_there_is_no_good_match(judging, sketch):
+    assert len(judging.json("search", sketch, "--min-confidence", 0.5)["hits"]) == 1
+    assert judging("search", sketch, "--min-confidence", 0.95) == 0
+    assert judging.out == "no good match: the best photo is 88% likely to be relevant, less than 95%\n"
+    nothing = judging.json("search", sketch, "--min-confidence", 0.95)
+    assert (nothing["hits"], nothing["best_confidence"]) == ([], pytest.approx(0.88, abs=0.01))
+
+
+def test_what_an_encoder_cannot_say_is_refused(program, photos, sketch):
+    program("ingest", photos)
+    for option, said in ((["--explain"], "cannot explain"), (["--min-confidence", 0.5], "is not calibrated")):
+        assert said in program.json("search", sketch, *option, status=2)["error"]
