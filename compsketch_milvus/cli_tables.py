@@ -24,7 +24,7 @@ EncoderSpec = Annotated[
 ]
 Semir = Annotated[str | None, typer.Option(help="SemIR bundle, by name or folder  [default: no such rows]")]
 Work = Annotated[Path, typer.Option(help="Folder for what takes long, so that a run goes on, and for contact sheets")]
-Epochs = Annotated[int, typer.Option(min=1, help="Of each row of losses and backbones, which train")]
+Epochs = Annotated[int, typer.Option(min=1, help="Of each row of losses, backbones and ladder, which train")]
 Views = Annotated[int, typer.Option(min=96, help="Views of photos in such an epoch")]
 Photos = Annotated[int, typer.Option(min=0, help="Photos that these train on at most; 0 for all")]
 Size = Annotated[int, typer.Option("--image-size", min=64, help="Side in pixels at which they see photos")]

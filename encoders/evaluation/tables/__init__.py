@@ -11,6 +11,7 @@
 `code-length`    the hash code of section 3.4
 `losses`         eq. 5, 6 and 7, each left out
 `backbones`      Table 1, lower part
+`ladder`         what each part of the recipe brings
 ===============  ==================================================================================================
 """
 
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 
 from encoders.errors import CompsketchError
 
-NAMES = (  # what is cheap and matters most comes first; the last two train
+NAMES = (  # what is cheap and matters most comes first; the last three train
     "methods",
     "pairs",
     "tau",
@@ -33,6 +34,7 @@ NAMES = (  # what is cheap and matters most comes first; the last two train
     "code-length",
     "losses",
     "backbones",
+    "ladder",
 )
 
 

@@ -20,7 +20,7 @@ from encoders.evaluation.tables.table import Table
 
 log = logging.getLogger(__name__)
 
-TRAINED = ("losses", "backbones")  # take a budget
+TRAINED = ("losses", "backbones", "ladder")  # take a budget
 BESIDE = {"pairs": ("methods", "pairs"), "weights": ("queries", "weights")}  # in the module of another table
 
 

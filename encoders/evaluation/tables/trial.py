@@ -6,6 +6,7 @@ of the flattened 49 D, before any projection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from encoders.training.projection import embed_photos
 from encoders.training.recipes import default
 from encoders.training.views import ViewConfig
 
-CACHES = ("views-*", "sketches-*", "crops-*")  # of stage 2, each named by what is in it
+CACHES = ("views-*", "sketches-*", "crops-*", "edges-*")  # of both stages, each named by what is in it
 LAST = {"vgg11": 3}  # trunk layers that learn: the last one that has weights, and what follows it
 
 
@@ -62,14 +63,23 @@ def config(study: Study, budget: Budget, backbone: str | None = None) -> spatial
 def scores(study: Study, wanted: spatial.Config, budget: Budget) -> np.ndarray:
     """Train, or take what an earlier run trained, and score: (n, 4) as `figures.scored`, a row a query."""
     folder = study.work / "trials"
+    result = trained(
+        study, wanted, budget, "spatial.pt", lambda work: spatial.train(wanted, work, _objects(study, folder))
+    )
+    return _judge(study, wanted, result, budget)
+
+
+def trained(study: Study, wanted: object, budget: Budget, result: str, train: Callable[[Work], Path]) -> Path:
+    """What a configuration gives, from an earlier run if there is one; what was computed once serves all rows."""
+    folder = study.work / "trials"
     out = folder / digest(wanted, study.bundle.fingerprint, study.facts["digest"])
     out.mkdir(parents=True, exist_ok=True)
-    if not (out / "spatial.pt").exists():
+    if not (out / result).exists():
         _share(folder, out)
-        spatial.train(wanted, Work(study.data, out, threads=budget.threads), _objects(study, folder))
+        train(Work(study.data, out, threads=budget.threads))
         for cache in [path for pattern in CACHES for path in out.glob(pattern) if not path.is_symlink()]:
             cache.replace(folder / cache.name)
-    return _judge(study, wanted, out / "spatial.pt", budget)
+    return out / result
 
 
 def _share(folder: Path, out: Path) -> None:

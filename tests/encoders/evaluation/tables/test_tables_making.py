@@ -1,7 +1,7 @@
 """Tables of a small study: what is in them, what is kept from one run to the next, and one that fails."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from encoders.evaluation.tables import (
     ceiling,
     check,
     code_length,
+    ladder,
     losses,
     merge,
     methods,
@@ -140,6 +141,40 @@ def test_a_row_that_trains_is_trained_once(study):
     assert losses.table(study, SMALL, one) == table
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert len(list(study.work.glob("trials/views-held-out-*.npy"))) == 1  # both rows saw the same
+
+
+def test_a_rung_of_the_ladder_is_compared_with_the_first_of_its_stage(study):
+    table = ladder.table(study, SMALL, most=2)
+    assert [row[0] for row in table.rows] == [ladder.STAGE_1] * 2 + [ladder.STAGE_2] * 2
+    assert [row[1] for row in table.rows[::2]] == [ladder.FIRST] * 2
+    for first in (0, 2):
+        assert cell(table, first, "p") is None
+        assert cell(table, first + 1, "mAP - first").value == pytest.approx(
+            cell(table, first + 1, "mAP").value - cell(table, first, "mAP").value
+        )
+    assert cell(table, 0, "read").high <= 1
+    assert cell(table, 2, "read") is None
+
+
+def test_each_rung_changes_one_part_of_the_first(study):
+    def changed(one, other, name=""):
+        if is_dataclass(one):
+            return [
+                found
+                for part in fields(one)
+                for found in changed(getattr(one, part.name), getattr(other, part.name), f"{name}.{part.name}")
+            ]
+        if isinstance(one, tuple) and len(one) == len(other):
+            return [found for pair in zip(one, other, strict=True) for found in changed(*pair, name)]
+        return [] if one == other else [name]
+
+    rows = {**ladder.object_rows(study, SMALL), **ladder.spatial_rows(study, SMALL)}
+    assert len(rows) == 12
+    for stage in (ladder.object_rows, ladder.spatial_rows):
+        first, *others = stage(study, SMALL).values()
+        parts = [{name.split(".")[-1] for name in changed(first, other)} for other in others]
+        assert all(parts), "a rung that is the first again"
+        assert len({frozenset(part) for part in parts}) == len(parts)
 
 
 def test_what_was_made_of_the_same_is_kept(study):
