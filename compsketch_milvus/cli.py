@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_collection import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.cli_data import data
 from compsketch_milvus.cli_evaluate import evaluate
+from compsketch_milvus.cli_ingest import ingest, note_failures
 from compsketch_milvus.cli_tables import tables
 from compsketch_milvus.cli_train import train
-from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse, table
+from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, note, table
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.demo import DemoResult
-    from compsketch_milvus.ingest import IngestSummary
     from compsketch_milvus.search import SearchResult
     from encoders.explain import Explanation
     from encoders.sketch import Sketch
 
 __all__ = ["app", "main"]
 
-SHOWN_FAILURES = 20  # on stderr; --json lists them all
 SHOWN_HITS = 3  # of each of the demo's sketches
 EVERYTHING = 'id != ""'
 
@@ -46,19 +46,6 @@ app = typer.Typer(
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
 
-# The flags that commands share.
-Uri = Annotated[
-    str | None,
-    typer.Option(help="Milvus: http://HOST:PORT, or a Milvus Lite file ending in .db  [default: a file of your own]"),
-]
-Name = Annotated[str | None, typer.Option("--collection", help="Collection of photos  [default: photos]")]
-Token = Annotated[str | None, typer.Option(help="Milvus token, or user:password; better set MILVUS_TOKEN")]
-EncoderSpec = Annotated[
-    str | None,
-    typer.Option("--encoder", help="Encoder bundle, by name or folder  [default: the one that is shipped]"),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
-Filter = Annotated[str, typer.Option(help="Milvus filter, such as 'width > 640 and source like \"/photos/%\"'")]
 SketchFile = Annotated[Path, typer.Argument(help="Stroke JSON, SVG, PNG or .npz masks", show_default=False)]
 
 
@@ -104,98 +91,7 @@ def _program(
 ) -> None: ...
 
 
-def _collection(
-    uri: str | None,
-    name: str | None,
-    token: str | None,
-    encoder: str | None = None,
-    *,
-    create: bool = False,
-    encodes: bool = True,
-    once: bool = False,
-) -> SketchCollection:
-    """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``.
-
-    For one sketch, asked ``once``, networks run in torch if nothing else is set: to compile them takes seconds more.
-    """
-    from compsketch_milvus.collection import SketchCollection
-    from compsketch_milvus.encoder import connect
-    from compsketch_milvus.settings import load_settings
-
-    settings = load_settings(uri=uri, token=token, collection=name, encoder=encoder)
-    secret = settings.token.get_secret_value() if settings.token else None
-    runtime = "torch" if once and settings.runtime == "auto" else settings.runtime
-    return SketchCollection.open(
-        settings.collection,
-        connect(settings.encoder, runtime=runtime) if encodes else None,
-        uri=settings.uri,
-        token=secret,
-        db_name=settings.db_name,
-        create=create,
-    )
-
-
-@app.command()
-@command
-def ingest(
-    sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Folders, photos, glob patterns, manifests (.csv, .jsonl)")
-    ],
-    uri: Uri = None,
-    collection: Name = None,
-    token: Token = None,
-    encoder: EncoderSpec = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photos encoded at once")] = 32,
-    force: Annotated[bool, typer.Option("--force", help="Encode again what is unchanged")] = False,
-    as_json: Json = False,
-) -> int:
-    """Index photos; run it again to add what is new. A bad photo is reported, and the others go on."""
-    source = _checked(sources)
-    with _collection(uri, collection, token, encoder, create=True) as photos, IngestBar() as bar:
-        try:
-            summary = photos.ingest(source, batch_size=batch_size, force=force, progress=bar)
-        except KeyboardInterrupt:
-            refuse(f"interrupted after {bar.counts()}; run the same ingest again, it goes on from there", as_json)
-            return INTERRUPTED
-    emit(_ingest_json(summary), as_json, lambda: _print_ingest(summary))
-    return FAILURES if summary.failed else 0
-
-
-def _checked(sources: list[str]) -> str | list[str]:
-    """The source, refused before the encoder is loaded if it is the only one and no good."""
-    from compsketch_milvus.sources import iterate
-
-    if len(sources) > 1:
-        return sources
-    next(iterate(sources[0]), None)
-    return sources[0]
-
-
-def _ingest_json(summary: IngestSummary) -> dict[str, Any]:
-    return {
-        "indexed": summary.indexed,
-        "skipped": summary.skipped,
-        "failed": [{"source": failure.source, "reason": failure.reason} for failure in summary.failed],
-        "seconds": summary.seconds,
-        "images_per_second": summary.images_per_second,
-    }
-
-
-def _print_ingest(summary: IngestSummary) -> None:
-    failures = _note_failures(summary)
-    typer.echo(
-        f"{summary.indexed} indexed, {summary.skipped} skipped, {failures} failed "
-        f"in {summary.seconds:.1f} s ({summary.images_per_second:.1f} photos/s)"
-    )
-
-
-def _note_failures(summary: IngestSummary) -> int:
-    failures = len(summary.failed) + summary.failures_dropped
-    for failure in summary.failed[:SHOWN_FAILURES]:
-        note(f"failed: {failure.source}: {failure.reason}")
-    if failures > SHOWN_FAILURES:
-        note(f"… and {failures - SHOWN_FAILURES} more failures; --json lists them")
-    return failures
+app.command()(ingest)
 
 
 @app.command()
@@ -226,7 +122,7 @@ def search(
     query = Sketch.open(sketch)
     if sheet is not None:
         check_place(sheet)
-    with _collection(uri, collection, token, encoder, once=True) as photos:
+    with open_collection(uri, collection, token, encoder, once=True) as photos:
         if explain:
             why.check_explains(photos)
         result = find(photos, query, limit, filter, words=words, threshold=threshold, min_confidence=min_confidence)
@@ -279,7 +175,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Describe a collection: photos, vector length, encoder, index and why it is that one, server."""
-    with _collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
+    with open_collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
         facts = photos.info()
     emit(facts, as_json, lambda: _print_facts(facts))
 
@@ -313,7 +209,7 @@ def delete(
         raise CollectionError("what to delete? give ids, or --filter EXPRESSION, or --all, one of the three")
     if everything and not yes and not _confirmed("Delete all photos of the collection?"):
         raise CollectionError("nothing was deleted; give --yes to delete all")
-    with _collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
+    with open_collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
         deleted = photos.delete(ids) if ids else photos.delete(filter=EVERYTHING if everything else filter)
         answer = {"deleted": deleted, "count": photos.count(), "collection": photos.name}
     emit(answer, as_json, lambda: typer.echo("{deleted} deleted, {count} left in {collection}".format(**answer)))
@@ -389,7 +285,7 @@ def demo(
 
 
 def _print_demo(result: DemoResult) -> None:
-    _note_failures(result.ingest)
+    note_failures(result.ingest)
     rows = [
         (query.title if rank == 1 else "", rank, f"{hit.score:.3f}", Path(hit.source).name)
         for query in result.queries
