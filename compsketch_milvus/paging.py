@@ -1,0 +1,64 @@
+"""Every row of a collection, page by page in the order of its primary key, and expressions that name keys.
+
+pymilvus' own `query_iterator` is not used, for two reasons that were measured: on servers before 2.4 it takes the
+client's clock for its snapshot, and leaves out the rows of the last second or so whatever the consistency level; and it
+puts a text key into its next filter without escaping it, so that a quote in a key ends the iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+__all__ = ["Key", "among", "literal", "pages"]
+
+Key: TypeAlias = int | str
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def literal(key: Key) -> str:
+    """A key as Milvus' filter expressions write it."""
+    return f'"{key.translate(_ESCAPES)}"' if isinstance(key, str) else str(int(key))
+
+
+def among(name: str, keys: Iterable[Key]) -> str:
+    """The expression that a row has one of the keys.
+
+    Args:
+        name: of the primary key.
+        keys: a few thousand at most: a message has its bounds.
+    """
+    return f"{name} in [{', '.join(map(literal, keys))}]"
+
+
+def pages(
+    call: Callable[..., Any], key: str, fields: Sequence[str], *, filter: str = "", size: int = 1000
+) -> Iterator[list[dict[str, Any]]]:
+    """Read a collection with the memory of one page; a row written meanwhile comes if its key is still ahead.
+
+    Args:
+        call: `SketchCollection.call`, or one like it.
+        key: name of the primary key.
+        fields: what to read beside it.
+        filter: only the rows that pass this expression.
+        size: rows a page.
+
+    Yields:
+        Pages of rows, none empty.
+    """
+    # The two flags make Milvus answer in the order of keys, the smallest first; without them it may take any rows.
+    ordered = {"iterator": "True", "reduce_stop_for_best": "True", "consistency_level": "Strong"}
+    behind = ""
+    while True:
+        expression = " and ".join(part for part in (behind, f"({filter})" if filter else "") if part)
+        rows = call(
+            "read rows", "query", expression=filter, filter=expression, limit=size, output_fields=[key, *fields],
+            **ordered,
+        )  # fmt: skip
+        if not rows:
+            return
+        yield [dict(row) for row in rows]
+        if len(rows) < size:
+            return
+        behind = f"{key} > {literal(rows[-1][key])}"
