@@ -72,6 +72,7 @@ class SketchCollection:
         create: bool = True,
         index: str = "auto",
         index_params: Mapping[str, Any] | None = None,
+        attached: Mapping[str, Any] | None = None,
     ) -> SketchCollection:
         """Open a collection, or make it.
 
@@ -84,6 +85,7 @@ class SketchCollection:
             create: make the collection where there is none.
             index: "auto", or an index type; naming one that the collection does not have rebuilds its index.
             index_params: parameters for building that replace the defaults.
+            attached: of a new collection that stands beside another one, what it belongs to.
 
         Raises:
             FingerprintError: the collection was made by another encoder.
@@ -105,7 +107,7 @@ class SketchCollection:
             with guard("connect", address):
                 facts = probe(client, address)
             opened = cls(name, encoder, client, address, facts)
-            opened._prepare(create, index, dict(index_params or {}))
+            opened._prepare(create, index, dict(index_params or {}), dict(attached) if attached else None)
         except BaseException:
             client.close()
             raise
@@ -144,7 +146,7 @@ class SketchCollection:
 
     # --- making and opening ---
 
-    def _prepare(self, create: bool, index: str, params: dict[str, Any]) -> None:
+    def _prepare(self, create: bool, index: str, params: dict[str, Any], attached: dict[str, Any] | None) -> None:
         if self.call("look up the collection", "has_collection"):
             described = self.call("describe the collection", "describe_collection")
             self._identity = Identity.read(described, self.name)
@@ -153,7 +155,7 @@ class SketchCollection:
             self.facts = replace(self.facts, dim=self.dim)
             self._prepare_index(index, params)
         else:
-            self._create(create, index, params)
+            self._create(create, index, params, attached)
         self._load()
 
     def _load(self) -> None:
@@ -168,7 +170,7 @@ class SketchCollection:
             _log.warning("collection %r: an index file is damaged (%s); building the index again", self.name, error)
             self.call("load the collection", "load_collection", timeout=6 * LONG)
 
-    def _create(self, create: bool, index: str, params: dict[str, Any]) -> None:
+    def _create(self, create: bool, index: str, params: dict[str, Any], attached: dict[str, Any] | None) -> None:
         if not create or self._encoder is None:
             with guard("list the collections", self.uri):
                 there = ", ".join(sorted(self.client.list_collections(timeout=WAIT))) or "none"
@@ -177,7 +179,7 @@ class SketchCollection:
         self.facts = replace(self.facts, dim=encoder.dim)
         choice = choose(self.facts, index, params)  # refused before anything is made
         noted = Identity.noted(choice, index)
-        self._identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted)
+        self._identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted, attached=attached)
         kept = self._identity.to_json()
         with guard("create the collection", self.uri):
             schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=kept)
@@ -359,6 +361,11 @@ class SketchCollection:
     def dim(self) -> int:
         """Length of a vector."""
         return self._identity.dim
+
+    @property
+    def attached(self) -> dict[str, Any] | None:
+        """What it belongs to, where it stands beside another collection."""
+        return self._identity.attached
 
     def info(self) -> dict[str, Any]:
         """The collection in one JSON object: name, count, dim, encoder, index and server."""

@@ -33,6 +33,7 @@ class Identity:
         dim: length of a vector.
         index: the index: `want` ("auto" or a type), and the `type`, `params` and `reason` of what was chosen.
         format: of the schema.
+        attached: of a collection that stands beside another one, what it belongs to; see `compsketch_milvus.attached`.
     """
 
     encoder: str
@@ -40,6 +41,7 @@ class Identity:
     dim: int
     index: dict[str, Any]
     format: int = FORMAT
+    attached: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         """One line of JSON."""
