@@ -11,8 +11,6 @@ from compsketch_milvus.ranker import MilvusIndex
 from encoders.evaluation.quantised import IvfPq, lists
 from encoders.evaluation.ranking import rank, rerank
 
-pytestmark = pytest.mark.xdist_group("milvus")  # two servers of two workers would want the same ports
-
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -44,9 +42,9 @@ def test_it_ranks_like_faiss_with_the_same_parameters_and_leaves_nothing(milvus_
     assert recall(found) == pytest.approx(recall(of_faiss), abs=0.1)
     assert rerank(queries, gallery, found)[:, 0].tolist() == exact[:, 0].tolist() == list(range(6))
     facts = {"nlist": lists(3000), "m": 16, "nbits": 8, "nprobe": 64}
-    assert index.describe(3000) == {"kind": "Milvus v2.3.5-lite IVF_PQ", **facts}
+    assert index.describe(3000) == {"kind": f"Milvus {index.facts.version} IVF_PQ", **facts}
     client = MilvusClient(milvus_server)
-    assert client.list_collections() == []
+    assert not [name for name in client.list_collections() if name.startswith("compsketch_evaluation")]
     client.close()
 
 
