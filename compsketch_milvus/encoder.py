@@ -16,7 +16,7 @@ from encoders.sketch import Sketch
 if TYPE_CHECKING:
     from encoders.explain import Explanation
 
-__all__ = ["Calibrated", "Encoder", "Explaining", "ImageLike", "connect"]
+__all__ = ["Calibrated", "Encoder", "Explaining", "ImageLike", "Projecting", "connect"]
 
 # A path, encoded bytes, a Pillow image, or uint8 pixels (height, width, 3).
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
@@ -57,6 +57,25 @@ class Encoder(Protocol):
 
     def embed_images(self, images: Sequence[ImageLike], *, project: bool = False) -> np.ndarray:
         """B photos to (B, F) float32, the flattened features of eq. 4, or (B, d) with `project`."""
+        ...
+
+
+@runtime_checkable
+class Projecting(Protocol):
+    """An encoder whose projection (section 3.4) can be had apart from its networks.
+
+    Attributes:
+        networks: fingerprint of all but the projection: changes whenever the features would.
+        features: F, the length of a photo's flattened features.
+    """
+
+    @property
+    def networks(self) -> str: ...
+    @property
+    def features(self) -> int: ...
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """Features (B, F) of `Encoder.embed_images`, in single or half precision, to the rows (B, d) of the photos."""
         ...
 
 

@@ -25,7 +25,9 @@ BUNDLES = Path(__file__).with_name("bundles")
 # What `save` writes into config.json beside the caller's configuration, and `load` takes out again.
 RESERVED = ("format", "tensors", "fingerprint")
 # Keys that say something about a bundle, but do not change one number that it computes.
-DESCRIPTIVE = ("description", "metrics", "training", "calibration")
+DESCRIPTIVE = ("description", "metrics", "training", "calibration", "projection")
+# What may differ between two bundles whose networks are the same: keys, and the names of tensors begin so.
+PROJECTED, PROJECTION = ("name", "dim"), "projection."
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +57,29 @@ class Bundle:
         Raises:
             BundleError: the configuration holds what JSON cannot.
         """
-        config = {key: value for key, value in self.config.items() if key not in DESCRIPTIVE}
-        digest = hashlib.sha256(_json(config))
-        for name in sorted(self.tensors):
-            little = _little(self.tensors[name])
+        return f"cs1-{self._digest(self.config, self.tensors)}"
+
+    @cached_property
+    def networks(self) -> str:
+        """`nw1-` and 16 hex digits over everything that shapes the features which the projection is given.
+
+        Bundles that differ in their projections alone have it in common, and what is kept of the one serves the other.
+
+        Raises:
+            BundleError: as `fingerprint`.
+        """
+        config = {key: value for key, value in self.config.items() if key not in PROJECTED}
+        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(PROJECTION)}
+        return f"nw1-{self._digest(config, tensors)}"
+
+    @staticmethod
+    def _digest(config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
+        digest = hashlib.sha256(_json({key: value for key, value in config.items() if key not in DESCRIPTIVE}))
+        for name in sorted(tensors):
+            little = _little(tensors[name])
             digest.update(_json([name, little.dtype.str, list(little.shape)]))
             digest.update(little.data if little.size else b"")
-        return f"cs1-{digest.hexdigest()[:16]}"
+        return digest.hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
         """Write the bundle; the folder is made where there is none, other files in it are left alone.

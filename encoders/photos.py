@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from encoders.bundle import Bundle
+from encoders.bundle import PROJECTION, Bundle
 from encoders.errors import BundleError, CompsketchError
 from encoders.images import load_photo
 from encoders.indexing import GRID, IndexingBranch, IndexingConfig
@@ -95,7 +95,9 @@ class PhotoEncoder(Generic[Own]):
     Attributes:
         name: The bundle's name.
         dim: d.
+        features: F = 49 D, what the projection takes.
         fingerprint: The bundle's.
+        networks: The fingerprint of the bundle without its projection.
         device: Where it runs.
         image_size: Side in pixels of the stretched photo.
         vocabulary: Class words that it was trained with.
@@ -112,13 +114,14 @@ class PhotoEncoder(Generic[Own]):
             raise BundleError(
                 f"the bundle's config.json is not an encoder's: {error}; train or fetch it again"
             ) from error
-        own = {key: value for key, value in bundle.tensors.items() if not key.startswith("projection.")}
+        own = {key: value for key, value in bundle.tensors.items() if not key.startswith(PROJECTION)}
         made.load_tensors(own, self.name)
         self._networks = made.eval().requires_grad_(False)
         self.projection = Projection.from_tensors(bundle.tensors)
         _check_sizes(made, self.projection, self.name)
-        self.dim = self.projection.dim
+        self.dim, self.features = self.projection.dim, self.projection.features
         self.fingerprint = bundle.fingerprint
+        self.networks = bundle.networks
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.image_size = made.image.config.image_size
         self.vocabulary: list[str] = list(config["vocabulary"])
@@ -147,8 +150,12 @@ class PhotoEncoder(Generic[Own]):
         for start in range(0, len(images), BATCH):
             flat = self._image(pixels(images[start : start + BATCH], self.image_size))  # (b, 49 D)
             rows.append(self.projection.apply(flat) if project else flat)
-        width = self.dim if project else self.projection.features
+        width = self.dim if project else self.features
         return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        """What `embed_images` gave, (B, F) in single or half precision, to what a collection stores: (B, d) float32."""
+        return self.projection.apply(features) if len(features) else np.zeros((0, self.dim), np.float32)
 
     def embed_painted(self, sketches: Sequence[Sketch], vectors: np.ndarray) -> np.ndarray:
         """E_Q: eq. 3, the flattened output of f_t, with objects weighed as `weighing` has it.

@@ -27,6 +27,7 @@ class ToyEncoder:
         self.name = "toy"
         self.dim = grid * grid
         self.fingerprint = fingerprint
+        self.networks, self.features = f"toy-networks-{grid}", grid * grid
         self.device = "cpu"
         self.image_size = 32
         self.batches = 0
@@ -44,14 +45,18 @@ class ToyEncoder:
         ]
         dark = 255.0 - np.stack(pixels).mean(axis=3) if pixels else np.zeros((0, size, size))  # (B, 32, 32)
         cells = dark.reshape(-1, grid, size // grid, grid, size // grid).mean(axis=(2, 4))  # (B, 4, 4)
-        return cells.reshape(len(images), self.dim).astype(np.float32)
+        flat = cells.reshape(len(images), self.features).astype(np.float32)
+        return self.project(flat) if project else flat
 
     def encode_images(self, images: Sequence[object]) -> np.ndarray:
-        return _unit(self.embed_images(images))
+        return self.project(self.embed_images(images))
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        return _unit(features.astype(np.float32))
 
     def encode_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
         rows = [self._field(sketch.boxes) for sketch in sketches]
-        return _unit(np.array(rows, dtype=np.float32).reshape(len(sketches), self.dim))
+        return self.project(np.array(rows, dtype=np.float32).reshape(len(sketches), self.features))
 
     def _field(self, boxes: np.ndarray) -> np.ndarray:
         centres = (np.arange(self.grid) + 0.5) / self.grid
@@ -60,6 +65,17 @@ class ToyEncoder:
             inside_y, inside_x = (centres >= y0) & (centres <= y1), (centres >= x0) & (centres <= x1)
             field += np.outer(inside_y, inside_x)
         return field.reshape(-1)
+
+
+class TurnedEncoder(ToyEncoder):
+    """The toy's networks with another projection: the cells in reverse order, all, or the first ``dim`` of them."""
+
+    def __init__(self, grid: int = 4, fingerprint: str = "toy-turned0000000000", dim: int | None = None) -> None:
+        super().__init__(grid, fingerprint)
+        self.name, self.dim = "turned", dim or self.dim
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        return super().project(features[:, ::-1][:, : self.dim])
 
 
 class JudgingEncoder(ToyEncoder):

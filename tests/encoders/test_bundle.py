@@ -61,6 +61,19 @@ def test_literal_fingerprint():
     assert Bundle(CONFIG, tensors()).fingerprint == "cs1-a7038f11a852f43b"
 
 
+def test_literal_fingerprint_of_the_networks():
+    assert Bundle(CONFIG, tensors()).networks == "nw1-a2f94be81b1c3e7c"
+
+
+def test_another_projection_leaves_the_networks_what_they_are():
+    bundle = Bundle({**CONFIG, "dim": 2}, tensors())
+    projected = {**tensors(), "projection.matrix": np.ones((4, 3), np.float16), "projection.offset": np.ones(4)}
+    other = Bundle({**CONFIG, "dim": 4, "name": "other", "projection": {"version": 2}}, projected)
+    assert (other.networks, other.fingerprint != bundle.fingerprint) == (bundle.networks, True)
+    assert Bundle(CONFIG, {**tensors(), "offset": np.array([0.5, -1.5], np.float32)}).networks != bundle.networks
+    assert Bundle({**CONFIG, "image_size": 192}, tensors()).networks != bundle.networks
+
+
 def test_config_names_format_shapes_and_fingerprint(folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["format"] == 1
@@ -86,7 +99,7 @@ def test_big_endian_and_strided_tensors_are_saved_by_value(tmp_path):
     assert loaded.fingerprint == bundle.fingerprint
 
 
-@pytest.mark.parametrize("key", ["description", "metrics", "training", "calibration"])
+@pytest.mark.parametrize("key", ["description", "metrics", "training", "calibration", "projection"])
 def test_descriptions_do_not_change_the_fingerprint(key):
     assert Bundle({**CONFIG, key: "other"}, tensors()).fingerprint == Bundle(CONFIG, tensors()).fingerprint
 

@@ -131,7 +131,21 @@ def test_an_encoder_says_what_it_is(encoder, tiny_bundle):
     assert "runtime=torch was asked for" in encoder.runtime
 
 
+def test_it_knows_its_networks_apart_from_its_projection(encoder, tiny_bundle):
+    assert encoder.networks == Bundle.load(tiny_bundle).networks
+    assert encoder.features == 49 * D
+
+
 # --- photos ---
+
+
+def test_features_in_half_precision_project_to_what_encode_images_gives(encoder):
+    photos = pictures(5)
+    features = encoder.embed_images(photos)
+    vectors = encoder.encode_images(photos)
+    assert np.array_equal(encoder.project(features), vectors)
+    assert np.abs(encoder.project(features.astype(np.float16)) - vectors).max() < 1e-3
+    assert encoder.project(features[:0]).shape == (0, DIM)
 
 
 def test_path_bytes_picture_and_array_are_one_photo(encoder, tmp_path):
