@@ -91,22 +91,51 @@ def prepare(
 ) -> Benchmark:
     """A benchmark from files; arguments and errors as for ``compare.evaluate``, ``above`` its least tau."""
     held_out = subset == "held_out"
-    parts, paths = [], []
+    parts = []
     for number, (file, folder) in enumerate([*sources, *extra_gallery]):
         part = read_annotations(file) if number < len(sources) else read_photos(file)
-        if held_out:
-            part = part.select(held_out_photos(part))
-        parts.append(part)
-        paths += [Path(folder) / name for name in part.files]
+        parts.append((part.select(held_out_photos(part)) if held_out else part, Path(folder)))
+    if held_out:
+        sketches = sketches.select(split_sketches(sketches.key_ids))
+    return assemble(
+        parts, sketches, class_map, above=above, seed=seed, limit=limit, asked=len(sources), queries_path=queries_path
+    )
+
+
+def assemble(
+    parts: Sequence[tuple[Annotations, Path]],
+    sketches: SketchSet,
+    class_map: ClassMap,
+    *,
+    above: float = 0.5,
+    seed: int = 0,
+    limit: int | None = None,
+    asked: int | None = None,
+    queries_path: PathLike | None = None,
+) -> Benchmark:
+    """A benchmark of photos and sketches that are read already.
+
+    Args:
+        parts: Sets of photos, each with its folder; together they are the gallery.
+        sketches: What queries are drawn with.
+        class_map: Which word draws which class.
+        above: The least tau that the queries can be scored with.
+        seed: Of the queries.
+        limit: Queries at most.
+        asked: Queries are made of so many of the parts, the first ones; None for all.
+        queries_path: Ask these, of a manifest of queries, in place of queries made here.
+
+    Raises:
+        DataError: A photo is missing, or nothing can be asked.
+    """
+    paths = [folder / name for part, folder in parts for name in part.files]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise DataError(f"{len(missing)} of {len(paths)} photos are missing, {missing[0]} first; check the folder")
-    if held_out:
-        sketches = sketches.select(split_sketches(sketches.key_ids))
-    photos = Annotations.join(parts)
-    asked = range(sum(len(part.files) for part in parts[: len(sources)]))
+    photos = Annotations.join([part for part, _ in parts])
     if queries_path is not None:
         queries = read_queries(queries_path, photos, sketches)[:limit]
     else:
-        queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=asked)
+        chosen = range(sum(len(part.files) for part, _ in parts[:asked]))
+        queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=chosen)
     return Benchmark.of(photos, paths, queries, class_map, list(sketches.by_class), above=above)

@@ -200,6 +200,17 @@ def held_out_photos(annotations: Annotations) -> np.ndarray:
     return held
 
 
+def validation_photos(annotations: Annotations) -> np.ndarray:
+    """Which photos training measures itself on and scores are calibrated on, (p,) bool: the held-out ones.
+
+    A set's own test photos are none of them: nothing is chosen or fitted by what is reported.
+    """
+    held = held_out_photos(annotations)
+    for photo, split in enumerate(annotations.splits):
+        held[photo] &= split != "test"
+    return held
+
+
 def split_sketches(key_ids: Sequence[str], held_out: float = 0.1, seed: int = SPLIT_SEED) -> np.ndarray:
     """Which sketches are held out, (n,) bool, from a hash of each key_id. A small class may have none held out."""
     return _split(key_ids, held_out, f"{seed}:sketch")

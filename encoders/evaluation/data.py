@@ -107,6 +107,15 @@ class Labels:
     classes: tuple[str, ...]
     splits: tuple[str, ...] = ()
 
+    def select(self, keep: np.ndarray) -> Labels:
+        """The photos where ``keep`` (p,) is True, in the same order."""
+        rows = np.flatnonzero(np.asarray(keep, bool))
+        return Labels(
+            tuple(self.files[row] for row in rows),
+            tuple(self.classes[row] for row in rows),
+            tuple(self.splits[row] for row in rows) if self.splits else (),
+        )
+
     def as_annotations(self) -> Annotations:
         """The same photos without a box: distractors, to which no query is relevant."""
         count = len(self.files)

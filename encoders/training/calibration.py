@@ -1,4 +1,7 @@
-"""Last of all: what a finished bundle's scores mean, fitted on photos and sketches that training has not seen."""
+"""Last of all: what a finished bundle's scores mean, fitted on photos and sketches that training has not seen.
+
+A set's own test photos are left out here too: what is fitted on them could not be measured on them any more.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ import numpy as np
 
 from encoders.bundle import Bundle
 from encoders.calibration import Calibration, cross_fitted, fit, group, reliability
-from encoders.evaluation.benchmark import Benchmark, PathLike, prepare
-from encoders.evaluation.data import ClassMap, SketchSet, read_annotations, read_class_map, read_sketches
+from encoders.errors import DataError
+from encoders.evaluation.benchmark import Benchmark, assemble
+from encoders.evaluation.compositions import split_sketches, validation_photos
+from encoders.evaluation.data import Annotations, ClassMap, SketchSet, read_class_map, read_sketches
 from encoders.evaluation.methods import METHODS, Encoder, Progress, Run
 from encoders.evaluation.quantised import IvfPq
 from encoders.local import LocalEncoder
-from encoders.training.data import find_files
+from encoders.training.data import annotated, find_files
 
 SEEDS = range(100, 104)  # four queries a photo, of other sketches each: three objects are rare
 FOLDS = 3
@@ -42,31 +47,39 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
         DataError: The data folder lacks photos or sketches.
     """
     bundle = Bundle.load(folder)
-    sources, sketches = read_data(data)
-    found = calibrate(LocalEncoder(bundle, runtime=runtime), sources, sketches, read_class_map(), progress=progress)
+    photos, sketches = read_data(data)
+    found = calibrate(LocalEncoder(bundle, runtime=runtime), photos, sketches, read_class_map(), progress=progress)
     Bundle({**bundle.config, "calibration": found.to_dict()}, bundle.tensors).save(folder)
     return folder
 
 
-def read_data(folder: Path) -> tuple[list[tuple[Path, Path]], SketchSet]:
-    """A data folder's files of photos with boxes, each with its folder of photos, and its sketches.
+def read_data(folder: Path) -> tuple[list[tuple[Annotations, Path]], SketchSet]:
+    """What calibration may use of a data folder: held-out photos with boxes, no test photos, and held-out sketches.
+
+    Returns:
+        Sets of photos, each with its folder, and the sketches.
 
     Raises:
-        DataError: It lacks either.
+        DataError: There are no such photos.
     """
     boxed, drawn = find_files(folder)
-    sources = [(path, images) for path, images in boxed if read_annotations(path).classes]
-    return sources, SketchSet.join([read_sketches(path) for path in drawn])
+    sketches = SketchSet.join([read_sketches(path) for path in drawn])
+    photos = [(found.select(validation_photos(found)), images) for images, found in annotated(boxed)]
+    if not any(found.files for found, _ in photos):
+        raise DataError(
+            f"{folder} has no photos with boxes to calibrate on: all are to train on or for testing; add photos of a "
+            "split validation"
+        )
+    return photos, sketches.select(split_sketches(sketches.key_ids))
 
 
 def calibrate(
     encoder: Encoder,
-    sources: Sequence[tuple[PathLike, PathLike]],
+    photos: Sequence[tuple[Annotations, Path]],
     sketches: SketchSet,
     class_map: ClassMap,
     *,
     tau: float = 0.5,
-    subset: str = "held_out",
     seeds: Sequence[int] = SEEDS,
     progress: Progress | None = None,
 ) -> Calibration:
@@ -74,21 +87,20 @@ def calibrate(
 
     Args:
         encoder: Encodes photos and sketches.
-        sources: Pairs of ``annotations.json`` and its folder of photos.
+        photos: Sets of photos that training has not seen, each with its folder.
         sketches: What queries are drawn with.
         class_map: Which word draws which class.
         tau: A photo is relevant if R > tau (eq. 9).
-        subset: ``held_out``, or ``all`` for data that training has not seen at all.
         seeds: Of the queries, one a photo and seed.
         progress: As for ``train``.
 
     Returns:
         With ``reliability`` over ``all`` pairs of a group, and over the best ``SHOWN`` photos of its queries.
     """
-    benchmarks = [prepare(sources, sketches, class_map, above=tau, seed=seed, subset=subset) for seed in seeds]
+    benchmarks = [assemble(photos, sketches, class_map, above=tau, seed=seed) for seed in seeds]
     scores, relevant, groups, owners = _pairs(encoder, benchmarks, progress)
-    photos = len(benchmarks[0].paths)
-    photo_folds = np.random.default_rng(0).permutation(photos) % FOLDS
+    count = len(benchmarks[0].paths)
+    photo_folds = np.random.default_rng(0).permutation(count) % FOLDS
     # A query is in the fold of the photo whose layout it has.
     chances = cross_fitted(scores, relevant, groups, photo_folds[owners], photo_folds)
     fitted = fit(scores, relevant, groups)
@@ -102,7 +114,7 @@ def calibrate(
             "all": reliability(said[~np.isnan(said)], was[~np.isnan(said)]),
             f"best {SHOWN}": reliability(shown[~np.isnan(shown)], held[~np.isnan(shown)]),
         }
-    return replace(fitted, tau=tau, photos=photos, reliability=curves)
+    return replace(fitted, tau=tau, photos=count, reliability=curves)
 
 
 def _pairs(

@@ -5,14 +5,19 @@ with ``labels.json`` and ``images/`` photos with a class each, ``backgrounds/`` 
 sketches are ``*.ndjson`` or ``*.ndjson.gz`` files. Manifests (``*.parquet`` in the folder or one level down, as
 `encoders.data` builds them) stand beside these or in their place: of photos, whose own split then says what is held
 out, and of sketches.
+
+A photo that several files list is read once, as the first of them has it: ``annotations.json`` before manifests, and
+manifests by their path. So a manifest may lie beside the sets that ``compsketch data sets`` made of it. Where two files
+put a photo in different splits, nothing says which part it is in, and the folder is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -20,7 +25,7 @@ from PIL import Image
 from encoders.data.manifest import Facts, facts_if_manifest
 from encoders.errors import DataError
 from encoders.evaluation import data as files
-from encoders.evaluation.compositions import held_out_photos, split_sketches
+from encoders.evaluation.compositions import held_out_photos, split_sketches, validation_photos
 from encoders.images import read_image
 
 FEW = 5  # photos a class, on average; a set with fewer teaches no class, and its photos count as unlabelled
@@ -100,55 +105,106 @@ def find_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
     return boxed, drawn
 
 
+class _Boxed(NamedTuple):
+    """A set of photos with boxes: what each box is called, None where it is left out."""
+
+    images: Path
+    photos: files.Annotations
+    called: list[str | None]
+
+
+class _Labelled(NamedTuple):
+    """A set of photos of one object: what each is called, None where it is left out or where the set teaches none."""
+
+    images: Path
+    photos: files.Labels
+    called: list[str | None]
+
+
+class _Whole(NamedTuple):
+    """A data folder before it is split. Both parts have its vocabulary: a class number means the same in either."""
+
+    folder: Path
+    boxed: list[_Boxed]
+    labelled: list[_Labelled]
+    backgrounds: list[Path]
+    sketches: files.SketchSet
+    vocabulary: list[str]
+
+
 def read_training_set(folder: Path, *, held_out: bool = False) -> TrainingSet:
-    """Read a data folder.
+    """Read one part of a data folder.
 
     Args:
         folder: See the module.
         held_out: Give the held-out part instead of the part to train on.
 
     Raises:
-        DataError: There are no sketches or no annotated photos under the folder, or none in this part.
+        DataError: There are no sketches or no annotated photos under the folder, or none in this part; files put a
+            photo in different splits.
     """
+    return _part(_read(folder), held_out)
+
+
+def read_parts(folder: Path) -> tuple[TrainingSet, TrainingSet]:
+    """The part of a data folder to train on and the held-out one, as `read_training_set` has them; read once."""
+    whole = _read(folder)
+    return _part(whole, False), _part(whole, True)
+
+
+def _read(folder: Path) -> _Whole:
     class_map, (boxed, drawn) = files.read_class_map(), find_files(folder)
     sketches = files.SketchSet.join([files.read_sketches(path) for path in drawn])
     call = partial(class_map.own_word, drawn=set(sketches.words))
+    with_boxes, of_one, named = [], [], set[str]()
+    for images, photos in annotated(boxed):
+        called = [call(name) for name in photos.classes]
+        with_boxes.append(_Boxed(images, photos, called))
+        named.update(word for word in called if word)
+    for images, shown in labelled(folder):
+        teaches = len(shown.files) >= FEW * len(set(shown.classes))
+        called = [call(name) if teaches else None for name in shown.classes]
+        of_one.append(_Labelled(images, shown, called))
+        named.update(word for word in called if word)
+    backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
+    return _Whole(folder, with_boxes, of_one, backgrounds, sketches, sorted({*sketches.words, *named}))
+
+
+def _part(whole: _Whole, held_out: bool) -> TrainingSet:
     photos: list[Path] = []
     boxes: list[np.ndarray] = []
     words: list[list[str]] = []
-    named: set[str] = set()
-    for images, whole in annotated(boxed):
-        called = [call(name) for name in whole.classes]
-        named.update(name for name in called if name)
-        own = _in_part(whole, held_out)
-        for i, file in enumerate(whole.files):
-            rows = [row for row in whole.by_photo[i] if called[row]]
-            if own[i] and rows:
-                photos.append(images / file)
-                boxes.append(whole.normalised[rows].astype(np.float32))
+    for images, found, called in whole.boxed:
+        for i in np.flatnonzero(_in_part(found, held_out)):
+            rows = [row for row in found.by_photo[i] if called[row]]
+            if rows:
+                photos.append(images / found.files[i])
+                boxes.append(found.normalised[rows].astype(np.float32))
                 words.append([str(called[row]) for row in rows])
-    of_one: list[tuple[Path, str]] = []
-    unlabelled: list[Path] = []
-    for images, found in labelled(folder):
-        chosen = _in_part(found.as_annotations(), held_out)
-        pairs = [(images / file, call(name)) for file, name in zip(found.files, found.classes, strict=True)]
-        teaches = len(pairs) >= FEW * len(set(found.classes))
-        named.update(word for _, word in pairs if word and teaches)
-        for (path, word), own in zip(pairs, chosen, strict=True):
-            if own and word and teaches:
-                of_one.append((path, word))
-            elif own:
-                unlabelled.append(path)
     if not photos:
         purpose = "hold out, to measure on" if held_out else "train on"
-        raise DataError(f"{folder} has no photos with boxes to {purpose}: too few for a split, or all of another one")
-    # Both parts have the whole set's vocabulary: a class number means the same in either.
-    vocabulary = sorted({*sketches.words, *named})
-    backgrounds = sorted(path for path in folder.glob("*/backgrounds/*") if path.suffix.lower() in {".jpg", ".png"})
-    sketches = sketches.select(split_sketches(sketches.key_ids) == held_out)
-    labels = [name for _, name in of_one]
+        raise DataError(
+            f"{whole.folder} has no photos with boxes to {purpose}: too few for a split, or all of another one"
+        )
+    of_one: list[tuple[Path, str]] = []
+    unlabelled: list[Path] = []
+    for images, shown, names in whole.labelled:
+        for i in np.flatnonzero(_in_part(shown.as_annotations(), held_out)):
+            name = names[i]
+            if name:
+                of_one.append((images / shown.files[i], name))
+            else:
+                unlabelled.append(images / shown.files[i])
     return TrainingSet(
-        photos, boxes, words, [path for path, _ in of_one], labels, unlabelled, backgrounds, sketches, vocabulary
+        photos,
+        boxes,
+        words,
+        [path for path, _ in of_one],
+        [name for _, name in of_one],
+        unlabelled,
+        whole.backgrounds,
+        whole.sketches.select(split_sketches(whole.sketches.key_ids) == held_out),
+        whole.vocabulary,
     )
 
 
@@ -169,32 +225,60 @@ def _photo_manifests(manifests: dict[Path, Facts]) -> Iterator[tuple[Path, Path]
             yield path, path.parent / (facts.images or "images")
 
 
+class _Once:
+    """Which photos no earlier file lists."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[Path, str]] = {}
+
+    def new(self, path: Path, images: Path, names: Sequence[str], splits: Sequence[str]) -> np.ndarray:
+        """Of the photos of a file, (p,) booleans.
+
+        Raises:
+            DataError: A photo is in another split there.
+        """
+        place, found = images.resolve(), np.ones(len(names), bool)
+        for i, (name, split) in enumerate(zip(names, splits or [""] * len(names), strict=True)):
+            first, its_split = self._first.setdefault(f"{place}/{name}", (path, split))
+            found[i] = first == path
+            if its_split != split:
+                raise DataError(
+                    f"photo {images / name}: its split is {its_split or 'none'} in {first} and {split or 'none'} in "
+                    f"{path}; take one of the two files out of the data folder"
+                )
+        return found
+
+
 def annotated(boxed: list[tuple[Path, Path]]) -> Iterator[tuple[Path, files.Annotations]]:
-    """Photos with boxes, each set with its folder of photos."""
+    """Photos with boxes, each set with its folder of photos and each photo once.
+
+    Raises:
+        DataError: Files put a photo in different splits.
+    """
+    once = _Once()
     for path, images in boxed:
         annotations = files.read_annotations(path)
         if path.suffix == ".parquet":  # its photos without boxes have a label
             annotations = annotations.select(np.array([rows.size > 0 for rows in annotations.by_photo], bool))
+        annotations = annotations.select(once.new(path, images, annotations.files, annotations.splits))
         if annotations.files:
             yield images, annotations
 
 
 def labelled(folder: Path) -> Iterator[tuple[Path, files.Labels]]:
-    """Photos of one object, each set with its folder of photos."""
-    for path in sorted(folder.glob("*/labels.json")):
-        yield path.parent / "images", files.read_labels(path)
-    for path, images in _photo_manifests(_manifests(folder)):
+    """Photos of one object, each set with its folder of photos and each photo once; errors as for `annotated`."""
+    once = _Once()
+    found = [(path, path.parent / "images") for path in sorted(folder.glob("*/labels.json"))]
+    for path, images in [*found, *_photo_manifests(_manifests(folder))]:
         labels = files.read_labels(path)
-        if labels.files:
+        labels = labels.select(once.new(path, images, labels.files, labels.splits))
+        if labels.files or path.suffix != ".parquet":
             yield images, labels
 
 
 def _in_part(annotations: files.Annotations, held_out: bool) -> np.ndarray:
     """The photos to train on, or those to validate with; a set's own test photos are for neither."""
-    part = held_out_photos(annotations) == held_out
-    for photo, split in enumerate(annotations.splits):
-        part[photo] &= split != "test"
-    return part
+    return validation_photos(annotations) if held_out else ~held_out_photos(annotations)
 
 
 def crops(path: Path, boxes: np.ndarray, size: int, margin: float = 0.05) -> np.ndarray:

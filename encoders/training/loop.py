@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from encoders.errors import CompsketchError
 from encoders.training.checkpoints import load_state, save_state
+from encoders.training.data import TrainingSet, read_parts
 from encoders.training.log import Log
-from encoders.training.processes import distribute, rank
+from encoders.training.processes import distribute, rank, team
 
 EVERY = 20  # steps between two lines of the log
 
@@ -46,6 +48,24 @@ class Work:
     threads: int = 2
     workers: int = 0
     minutes: float = 10.0
+
+
+@contextmanager
+def begin(work: Work, photos: int) -> Iterator[tuple[torch.device, TrainingSet, TrainingSet]]:
+    """What every stage opens with: its threads and processes, its folder, and the data, read once.
+
+    Args:
+        work: The stage's.
+        photos: Photos and sketches at most, in either part; 0 for all.
+
+    Yields:
+        The device, the part to train on, and the held-out one.
+    """
+    torch.set_num_threads(work.threads)
+    with team(work.device) as device:
+        work.out.mkdir(parents=True, exist_ok=True)
+        data, unseen = read_parts(work.data)
+        yield device, data.sample(photos), unseen.sample(photos)
 
 
 @dataclass

@@ -25,11 +25,11 @@ from torch.utils.data import Dataset
 
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.training.crops import MIN_AREA, compute_crops, crop_list
-from encoders.training.data import TrainingSet, crops, read_training_set
-from encoders.training.loop import Course, Work, adam, autocast, constant, fit, generator
+from encoders.training.data import TrainingSet, crops
+from encoders.training.loop import Course, Work, adam, autocast, begin, constant, fit, generator
 from encoders.training.losses import contrastive, triplet
 from encoders.training.objects import Branches, SketchDraw, evenly, measure, save
-from encoders.training.processes import gather, gather_all, per_process, rank, team
+from encoders.training.processes import gather, gather_all, per_process, rank
 
 
 @dataclass(frozen=True)
@@ -188,12 +188,8 @@ def train(config: Config, work: Work) -> Path:
     Returns:
         Path of ``objects.pt``, as `objects.train` writes it.
     """
-    torch.set_num_threads(work.threads)
-    with team(work.device) as device:
+    with begin(work, config.photos) as (device, data, unseen):
         torch.manual_seed(config.seed)
-        work.out.mkdir(parents=True, exist_ok=True)
-        data = read_training_set(work.data).sample(config.photos)
-        unseen = read_training_set(work.data, held_out=True).sample(config.photos)
         photos, classes = PhotoDraw(data), len(data.vocabulary)
         sketches = SketchDraw(data, photos.classes, config.photo_class_weight)
 

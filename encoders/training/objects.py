@@ -22,11 +22,11 @@ from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.training.augment import rasters
 from encoders.training.checkpoints import save_result
 from encoders.training.crops import Crops, crop_features
-from encoders.training.data import TrainingSet, read_training_set
+from encoders.training.data import TrainingSet
 from encoders.training.edges import Edges, edge_maps
-from encoders.training.loop import Course, Work, adam, autocast, fit, generator, one_cycle
+from encoders.training.loop import Course, Work, adam, autocast, begin, fit, generator, one_cycle
 from encoders.training.losses import triplet
-from encoders.training.processes import first_alone, gather, gather_all, per_process, rank, team
+from encoders.training.processes import first_alone, gather, gather_all, per_process, rank
 
 
 @dataclass(frozen=True)
@@ -243,12 +243,8 @@ def train(config: Config, work: Work) -> Path:
     Returns:
         Path of ``objects.pt``: sizes, vocabulary and the averaged weights.
     """
-    torch.set_num_threads(work.threads)
-    with team(work.device) as device:
+    with begin(work, config.photos) as (device, data, unseen):
         torch.manual_seed(config.seed)
-        work.out.mkdir(parents=True, exist_ok=True)
-        data = read_training_set(work.data).sample(config.photos)
-        unseen = read_training_set(work.data, held_out=True).sample(config.photos)
         model = ObjectEncoder(config.objects, len(data.vocabulary), config.pretrained)
         with first_alone():
             seen_crops = crop_features(data, model, work.out, work.threads, str(device))

@@ -17,10 +17,8 @@ from encoders.runtimes import Normalise, compile_module
 from encoders.training import spatial as stage2
 from encoders.training.asking import held_out_queries
 from encoders.training.checkpoints import load_result
-from encoders.training.data import read_training_set
 from encoders.training.log import Log, epochs, read_log
-from encoders.training.loop import Work
-from encoders.training.processes import team
+from encoders.training.loop import Work, begin
 from encoders.training.sources import bundle_networks, open_source
 
 
@@ -74,12 +72,9 @@ def train(config: Config, second: stage2.Config, work: Work, first: Path | None 
     Raises:
         DataError: Stage 2 has not run, or with another configuration.
     """
-    torch.set_num_threads(work.threads)
-    with team(work.device) as device:
+    result = load_result(work.out / "spatial.pt", second)
+    with begin(work, second.photos) as (device, data, unseen):
         torch.manual_seed(config.seed)
-        result = load_result(work.out / "spatial.pt", second)
-        data = read_training_set(work.data).sample(second.photos)
-        unseen = read_training_set(work.data, held_out=True).sample(second.photos)
         first = first or work.out / "objects.pt"
         source = open_source(first, data, unseen, second.asking, work.out, second.seed)
         model = stage2.Model(second, source.channels, len(source.vocabulary))

@@ -19,10 +19,10 @@ from encoders.spatial import SpatialConfig, SpatialEncoder
 from encoders.training.asking import AskConfig, Asker, Queries, held_out_queries
 from encoders.training.batches import Batch, CachedViews, Photos, Pictures, Steps
 from encoders.training.checkpoints import digest, save_result
-from encoders.training.data import TrainingSet, read_training_set
-from encoders.training.loop import Course, Work, adam, autocast, constant, fit, one_cycle
+from encoders.training.data import TrainingSet
+from encoders.training.loop import Course, Work, adam, autocast, begin, constant, fit, one_cycle
 from encoders.training.losses import cell_classes, in_batch, l_ce, l_cells, l_con, l_sim, relevance
-from encoders.training.processes import first_alone, gather_all, rank, team
+from encoders.training.processes import first_alone, gather_all, rank
 from encoders.training.sources import open_source
 from encoders.training.views import ViewConfig, Views, make_views
 
@@ -194,11 +194,7 @@ def train(config: Config, work: Work, first: Path | None = None) -> Path:
     Returns:
         Path of ``spatial.pt``: sizes and the averaged weights.
     """
-    torch.set_num_threads(work.threads)
-    with team(work.device) as device:
-        work.out.mkdir(parents=True, exist_ok=True)
-        data = read_training_set(work.data).sample(config.photos)
-        unseen = read_training_set(work.data, held_out=True).sample(config.photos)
+    with begin(work, config.photos) as (device, data, unseen):
         with first_alone():
             source = open_source(first or work.out / "objects.pt", data, unseen, config.asking, work.out, config.seed)
         torch.manual_seed(config.seed)

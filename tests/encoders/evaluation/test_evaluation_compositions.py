@@ -19,6 +19,7 @@ from encoders.evaluation.compositions import (
     read_queries,
     split_photos,
     split_sketches,
+    validation_photos,
 )
 from encoders.evaluation.data import Annotations, ClassMap, SketchSet
 
@@ -266,3 +267,4 @@ def test_a_sets_own_split_says_what_is_held_out():
     assert np.flatnonzero(held_out_photos(kept)).tolist() == [6, 11]
     joined = type(found).join([replace(found, splits=()), found])
     assert np.flatnonzero(held_out_photos(joined)).tolist() == [11, 22, 29, 52, 53, 62, 69]
+    assert np.flatnonzero(validation_photos(found)).tolist() == [12, 22, 29], "a set's own test photos are for neither"

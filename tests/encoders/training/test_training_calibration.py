@@ -12,14 +12,16 @@ from PIL import Image, ImageDraw
 
 from encoders.bundle import Bundle
 from encoders.calibration import Calibration
+from encoders.data.manifest import Box, Facts, Photo, iter_photos, write_photos
 from encoders.errors import BundleError, DataError
-from encoders.evaluation.data import read_class_map, read_sketches
+from encoders.evaluation.compositions import split_sketches
+from encoders.evaluation.data import read_annotations, read_class_map, read_sketches
 from encoders.indexing import IndexingConfig
 from encoders.local import LocalEncoder, Networks
 from encoders.objects import ObjectConfig
 from encoders.projection import Projection
 from encoders.spatial import SpatialConfig
-from encoders.training.calibration import SHOWN, calibrate, train
+from encoders.training.calibration import SHOWN, calibrate, read_data, train
 
 PHOTOS = 90
 CONFIG = {
@@ -64,8 +66,8 @@ def bundle(tmp_path_factory) -> Path:
 def test_scores_that_tell_all_become_probabilities_near_0_and_1(data, toy_encoder):
     said = []
     found = calibrate(
-        toy_encoder, [(data / "dogs" / "annotations.json", data / "dogs" / "images")],
-        read_sketches(data / "sketches.ndjson"), read_class_map(), subset="all", seeds=(0, 1),
+        toy_encoder, [(read_annotations(data / "dogs" / "annotations.json"), data / "dogs" / "images")],
+        read_sketches(data / "sketches.ndjson"), read_class_map(), seeds=(0, 1),
         progress=lambda stage, done, total: said.append((stage, done, total)),
     )  # fmt: skip
     assert (found.tau, found.photos) == (0.5, PHOTOS)
@@ -91,6 +93,31 @@ def test_a_bundle_gets_its_calibration_and_stays_the_same(data, bundle):
     kept = dict(after.config)
     assert LocalEncoder(after).calibration == Calibration.from_dict(kept.pop("calibration"))
     assert kept == before.config
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Path:
+    """Dogs of a set's own splits, a photo each, and sketches of them."""
+    box = Box("Dog", 0.1, 0.1, 0.6, 0.6, word="dog")
+    photos = [Photo(f"{split}.jpg", 10, 10, split, (box,)) for split in ("train", "validation", "test")]
+    photos.append(Photo("labelled.jpg", 10, 10, "validation", (), label="dog"))
+    write_photos(tmp_path / "photos.parquet", photos, Facts("photos", "test", "nowhere"))
+    lines = [{"word": "dog", "key_id": f"dog{i}", "drawing": [[[0, 9], [0, 5]]]} for i in range(60)]
+    (tmp_path / "dogs.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path
+
+
+def test_neither_training_nor_test_photos_are_calibrated_on(manifest):
+    ((photos, images),), sketches = read_data(manifest)
+    assert (photos.files, images) == (("validation.jpg",), manifest / "images")
+    assert split_sketches(sketches.key_ids).all()
+
+
+def test_without_photos_to_validate_with_nothing_is_calibrated(manifest):
+    rest = [photo for photo in iter_photos(manifest / "photos.parquet") if photo.split != "validation"]
+    write_photos(manifest / "photos.parquet", rest, Facts("photos", "test", "nowhere"))
+    with pytest.raises(DataError, match=r"no photos with boxes to calibrate on: .* add photos of a split validation"):
+        read_data(manifest)
 
 
 def test_what_is_missing_is_named(data, bundle, tmp_path):

@@ -3,16 +3,17 @@
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from encoders.data.manifest import Box, Drawing, Facts, Photo, write_photos, write_sketches
+from encoders.data.manifest import Box, Drawing, Facts, Photo, iter_photos, write_photos, write_sketches
 from encoders.errors import DataError
 from encoders.evaluation.compositions import split_photos, split_sketches
-from encoders.training.data import crops, read_training_set
+from encoders.training.data import crops, read_parts, read_training_set
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,34 @@ def test_a_part_without_photos_is_named(manifests):
     assert len(read_training_set(manifests).photos) == 1
     with pytest.raises(DataError, match="has no photos with boxes to hold out, to measure on"):
         read_training_set(manifests, held_out=True)
+
+
+def test_both_parts_are_read_at_once(manifests):
+    training, held_out = read_parts(manifests)
+    assert training.photos == read_training_set(manifests).photos
+    assert held_out.photos == read_training_set(manifests, held_out=True).photos
+
+
+def test_a_photo_that_several_files_list_is_read_once(manifests):
+    """As a manifest lies beside the sets that were made of it."""
+    training, held_out = read_parts(manifests)
+    facts = Facts("photos", "test", "nowhere", images="../images")
+    kept = [photo for photo in iter_photos(manifests / "photos.parquet") if photo.split != "test"]
+    write_photos(manifests / "sets" / "trainval.parquet", kept, facts)
+    further = replace(kept[0], file="train/another.jpg")
+    write_photos(manifests / "sets" / "more.parquet", [further], facts)
+    both, unseen = read_parts(manifests)
+    assert [path.resolve() for path in both.photos] == [*training.photos, manifests / "images" / further.file]
+    assert (both.labelled, unseen.photos) == (training.labelled, held_out.photos)
+
+
+def test_a_photo_in_two_splits_is_refused(manifests):
+    cat = Box("Cat", 0.1, 0.1, 0.6, 0.6, word="cat")
+    moved = [Photo("test/cat0.jpg", 10, 10, "train", (cat,))]
+    write_photos(manifests / "sets" / "mine.parquet", moved, Facts("photos", "test", "nowhere", images="../images"))
+    said = r"cat0\.jpg: its split is test in .*photos\.parquet and train in .*mine\.parquet; take one of the two files"
+    with pytest.raises(DataError, match=said):
+        read_training_set(manifests)
 
 
 def test_crops_are_the_boxes_with_a_margin_stretched(tmp_path):
