@@ -1,0 +1,220 @@
+"""A collection made of another with a new projection, from kept features, else from sources; an alias for readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compsketch_milvus.collection import SketchCollection
+from compsketch_milvus.errors import CollectionError, CompsketchError, FingerprintError, ServerError
+from compsketch_milvus.features import FeatureStore
+from compsketch_milvus.ingest import ingest
+from compsketch_milvus.reprojecting import point_alias, reproject
+from compsketch_milvus.walk import rows
+
+COUNT = 23
+
+
+def draw(path: Path, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(COUNT):
+        draw(folder / f"{number:02}.png", number)
+    lines = ["path,year"] + [f"{number:02}.png,{1990 + number}" for number in range(COUNT)]
+    (folder / "list.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def kept(tmp_path) -> Path:
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def old(open_collection, photos, kept, toy_encoder) -> SketchCollection:
+    """All photos, with a field `year`; features are kept in `kept`."""
+    collection = open_collection("photos_1")
+    ingest(collection, photos / "list.csv", batch_size=5, keep_features=FeatureStore(kept, toy_encoder))
+    return collection
+
+
+@pytest.fixture
+def turned(toy):
+    """The same networks with another projection, to 8 dimensions."""
+    return toy.TurnedEncoder(dim=8)
+
+
+@pytest.fixture
+def new(open_collection, turned) -> SketchCollection:
+    return open_collection("photos_2", turned)
+
+
+def by_id(collection: SketchCollection) -> dict[str, dict]:
+    return {row["id"]: row for page in rows(collection) for row in page}
+
+
+def check_vectors(collection: SketchCollection) -> None:
+    """Each vector is what the collection's encoder makes of its photo."""
+    stored = collection.stored(by_id(collection), ["source", "vector"])
+    expected = collection.encoder.encode_images([row["source"] for row in stored.values()])
+    found = np.array([row["vector"] for row in stored.values()], np.float32)
+    assert np.abs(found - expected).max() < 1e-3
+
+
+def counts(result) -> tuple[int, ...]:
+    missing = len(result.missing) + result.missing_dropped
+    assert result.rows == result.there + result.projected + result.encoded + missing
+    return result.there, result.projected, result.encoded, missing
+
+
+def test_kept_features_make_the_new_collection_without_the_networks(old, new, kept, turned) -> None:
+    said = []
+    result = reproject(old, new, features=kept, progress=lambda *now: said.append(now))
+    assert counts(result) == (0, COUNT, 0, 0)
+    assert turned.images == 0
+    assert by_id(new) == by_id(old)
+    assert {row["year"] for row in by_id(new).values()} == {1990 + number for number in range(COUNT)}
+    assert said[-2:] == [("project", COUNT, COUNT), ("encode", 0, 0)]
+    check_vectors(new)
+
+
+def test_without_features_photos_are_encoded_again_from_their_sources(old, new, turned) -> None:
+    assert counts(reproject(old, new)) == (0, 0, COUNT, 0)
+    assert by_id(new) == by_id(old)
+    check_vectors(new)
+
+
+def test_what_lacks_features_is_encoded_and_kept(old, new, kept, turned) -> None:
+    parts = sorted(kept.glob("*.parquet"))
+    parts[0].unlink()  # five photos
+    assert counts(reproject(old, new, features=kept)) == (0, COUNT - 5, 5, 0)
+    assert turned.images == 5
+    ids = {photo.id for part in FeatureStore(kept, turned).parts() for photo in part.photos()}
+    assert ids == set(by_id(old))
+    check_vectors(new)
+
+
+def test_features_of_a_photo_that_changed_since_are_not_used(old, new, kept, photos, turned) -> None:
+    draw(photos / "03.png", 99)
+    ingest(old, photos / "list.csv")  # and does not keep features
+    assert counts(reproject(old, new, features=kept)) == (0, COUNT - 1, 1, 0)
+    check_vectors(new)
+
+
+def test_what_can_neither_be_projected_nor_read_is_missing_and_no_alias_is_made(old, new, kept) -> None:
+    first = FeatureStore(kept, new.encoder).parts()[-1]
+    gone = sorted(Path(photo.facts[0]) for photo in first.photos())[:2]
+    first.path.unlink()
+    for path in gone:
+        path.rename(path.with_suffix(".away"))
+    result = reproject(old, new, features=kept, alias="photos")
+    assert counts(result) == (0, COUNT - 5, 3, 2)
+    assert sorted(failure.source for failure in result.missing) == [str(path) for path in gone]
+    assert all("no such file" in failure.reason.lower() for failure in result.missing)
+    assert result.alias is None
+    assert not new.client.has_collection("photos")
+    assert new.count() == COUNT - 2
+
+    for path in gone:  # found again: the same command goes on, and ends
+        path.with_suffix(".away").rename(path)
+    result = reproject(old, new, features=kept, alias="photos")
+    assert (counts(result), result.alias) == ((COUNT - 2, 0, 2, 0), "photos")
+    check_vectors(new)
+
+
+def test_an_interrupted_one_goes_on(old, new, kept) -> None:
+    class Enough(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done >= 10:
+            raise Enough
+
+    with pytest.raises(Enough):
+        reproject(old, new, features=kept, alias="photos", progress=stop)
+    done = new.count()
+    assert 10 <= done < COUNT
+    assert counts(reproject(old, new, features=kept)) == (done, COUNT - done, 0, 0)
+    assert by_id(new) == by_id(old)
+
+
+def test_features_of_other_networks_are_refused_before_anything_is_done(old, open_collection, toy, kept) -> None:
+    other = open_collection("others", toy.ToyEncoder(grid=2, fingerprint="toy-other"))
+    with pytest.raises(CompsketchError, match="choose another folder, or that encoder"):
+        reproject(old, other, features=kept)
+    assert other.count() == 0
+
+
+def test_photos_that_the_old_one_lacks_are_named_and_no_alias_is_made(old, new, kept) -> None:
+    reproject(old, new, features=kept)
+    extra = next(iter(by_id(old)))
+    old.delete([extra])
+    with pytest.raises(CollectionError, match=rf"'photos_2' has 23 .* 1 are in 'photos_2' alone \({extra}\)"):
+        reproject(old, new, features=kept, alias="photos")
+    assert not new.client.has_collection("photos")
+    new.delete([extra])
+    assert reproject(old, new, features=kept, alias="photos").alias == "photos"
+
+
+def test_a_collection_is_not_made_of_itself(old, open_collection) -> None:
+    old.client.create_alias("photos_1", "photos")
+    with pytest.raises(CollectionError, match="'photos_1' cannot be made of itself"):
+        reproject(open_collection("photos"), old)
+
+
+# --- the alias ---
+
+
+def test_readers_before_a_change_stay_and_readers_after_it_see_the_new_one(old, new, kept, open_collection, turned):
+    assert point_alias("photos", old) is None
+    before = open_collection("photos")
+    assert before.name == "photos_1"
+    result = reproject(old, new, features=kept, alias="photos")
+    assert result.alias == "photos"
+    photo = next(iter(by_id(old).values()))["source"]
+    assert before.search_image(photo, 1)[0].source == photo  # its encoder, and its collection
+    after = open_collection("photos", turned)
+    assert (after.name, after.count(), after.search_image(photo, 1)[0].source) == ("photos_2", COUNT, photo)
+    both = r"'photos_2' \(alias 'photos'\) was made by .*toy-turned0{10}.*toy-0{16}"
+    with pytest.raises(FingerprintError, match=both):
+        open_collection("photos")
+
+    again = reproject(new, old, features=kept, alias="photos")  # back
+    assert (counts(again), again.alias) == ((COUNT, 0, 0, 0), "photos")
+    assert open_collection("photos").name == "photos_1"
+
+
+def test_the_name_of_a_collection_is_no_alias_and_the_message_says_what_to_do(old, new, kept, open_collection) -> None:
+    with pytest.raises(CollectionError, match="'photos_1' is the name of a collection") as raised:
+        reproject(old, new, features=kept, alias="photos_1")
+    assert new.count() == 0
+    wanted = "c.rename_collection('photos_1', 'photos_1_1'); c.create_alias('photos_1_1', 'photos_1')"
+    assert wanted in str(raised.value)
+    old.client.rename_collection("photos_1", "photos_1_1")  # as it says
+    old.client.create_alias("photos_1_1", "photos_1")
+    renamed = open_collection("photos_1")
+    assert renamed.name == "photos_1_1"
+    assert reproject(renamed, new, features=kept, alias="photos_1").alias == "photos_1"
+
+
+def test_an_index_that_is_not_complete_keeps_readers_where_they_are(old, new, kept, monkeypatch) -> None:
+    reproject(old, new, features=kept)
+    described = {"state": "InProgress", "index_type": "GPU_IVF_PQ", "indexed_rows": 0}
+    monkeypatch.setattr(new.client, "describe_index", lambda *_, **__: described)
+    with pytest.raises(ServerError, match="index GPU_IVF_PQ of 'photos_2' is InProgress, with 0 rows"):
+        point_alias("photos", new)
+    assert not new.client.has_collection("photos")
+
+
+def test_a_bad_name_is_refused(old) -> None:
+    with pytest.raises(CollectionError, match="alias 'my photos': use letters"):
+        point_alias("my photos", old)
