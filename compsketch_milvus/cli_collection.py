@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compsketch_milvus.cli_token import Token, Uri
+
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
 
 __all__ = ["EncoderSpec", "Filter", "Json", "Name", "Token", "Uri", "open_collection"]
 
-Uri = Annotated[
-    str | None,
-    typer.Option(help="Milvus: http://HOST:PORT, or a Milvus Lite file ending in .db  [default: a file of your own]"),
-]
 Name = Annotated[str | None, typer.Option("--collection", help="Collection of photos  [default: photos]")]
-Token = Annotated[str | None, typer.Option(help="Milvus token, or user:password; better set MILVUS_TOKEN")]
 EncoderSpec = Annotated[
     str | None,
     typer.Option("--encoder", help="Encoder bundle, by name or folder  [default: the one that is shipped]"),

@@ -28,7 +28,14 @@ PREFIX = "COMPSKETCH_"
 VARIABLES = {
     "uri": ("MILVUS_URI", "an address such as http://localhost:19530, or a Milvus Lite file ending in .db"),
     "token": ("MILVUS_TOKEN", "a token, or user:password"),
+    "source_token": ("MILVUS_SOURCE_TOKEN", "a token, or user:password, of the Milvus that is read as a source"),
+    "user": ("MILVUS_USER", "the name of a Milvus user, without a colon"),
+    "password": ("MILVUS_PASSWORD", "the password of MILVUS_USER"),
     "db_name": ("MILVUS_DB_NAME", "the name of a Milvus database"),
+    "ca_pem_path": ("MILVUS_CA_PEM_PATH", "a PEM file: what has signed the server's certificate, or that itself"),
+    "client_pem_path": ("MILVUS_CLIENT_PEM_PATH", "a PEM file: the certificate that this client shows"),
+    "client_key_path": ("MILVUS_CLIENT_KEY_PATH", "a PEM file: the key of the client's certificate"),
+    "server_name": ("MILVUS_SERVER_NAME", "the name in the server's certificate, where the address has another"),
     "encoder": ("COMPSKETCH_ENCODER", "the name or the folder of an encoder bundle"),
     "collection": ("COMPSKETCH_COLLECTION", "letters, digits and underscores, not starting with a digit"),
     "device": ("COMPSKETCH_DEVICE", "cpu, cuda or cuda:N"),
@@ -37,6 +44,7 @@ VARIABLES = {
 COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _RUNTIMES = ("auto", "torch", "openvino")
+_SECRETS = ("token", "source_token", "password")
 
 
 def config_file() -> Path:
@@ -58,8 +66,15 @@ class Settings(BaseSettings):
 
     Args:
         uri: address of a Milvus server, or path of a Milvus Lite file.
-        token: token or `user:password`; never printed.
+        token: token or `user:password`; never printed. `user` and `password` are joined to one.
+        source_token: the same for a `milvus://` source, which may be another server; never printed.
+        user: name of a Milvus user, an alternative to `token`.
+        password: of that user; never printed.
         db_name: Milvus database, or None for the server's default one.
+        ca_pem_path: certificate that vouches for a server at an https address; None trusts the public authorities.
+        client_pem_path: certificate for a server that asks its clients for one.
+        client_key_path: its key.
+        server_name: what the server's certificate calls it, where the address calls it something else.
         encoder: name or folder of an encoder bundle.
         collection: name of the collection of photos.
         device: where the encoder runs, or None to let it choose.
@@ -70,11 +85,25 @@ class Settings(BaseSettings):
 
     uri: str = _variable("uri", default_factory=default_uri)
     token: SecretStr | None = _variable("token")
+    source_token: SecretStr | None = _variable("source_token")
+    user: str | None = _variable("user")
+    password: SecretStr | None = _variable("password")
     db_name: str | None = _variable("db_name")
+    ca_pem_path: str | None = _variable("ca_pem_path")
+    client_pem_path: str | None = _variable("client_pem_path")
+    client_key_path: str | None = _variable("client_key_path")
+    server_name: str | None = _variable("server_name")
     encoder: str = _variable("encoder", default="default")
     collection: str = _variable("collection", default="photos")
     device: str | None = _variable("device")
     runtime: str = _variable("runtime", default="auto")
+
+    @field_validator("user")
+    @classmethod
+    def _no_colon(cls, value: str | None) -> str | None:
+        if value is not None and ":" in value:
+            raise ValueError
+        return value
 
     @field_validator("collection")
     @classmethod
@@ -102,14 +131,14 @@ def load_settings(**flags: Any) -> Settings:
     """Gather the settings; a flag that is None counts as not given.
 
     Args:
-        **flags: any of `uri`, `token`, `db_name`, `encoder`, `collection`, `device`, `runtime`.
+        **flags: any of `VARIABLES`, such as `uri`, `token` or `collection`.
 
     Returns:
         The settings, each by the precedence in this module's first lines.
 
     Raises:
-        SettingsError: a misspelt `COMPSKETCH_` variable, an unreadable file, or a value out of range; the message
-            names the variable and what it has to hold, and never shows a token.
+        SettingsError: a misspelt `COMPSKETCH_` variable, an unreadable file, a value out of range, or half a login or
+            two; the message names the variable and what it has to hold, and never shows a token or a password.
     """
     file = config_file()
     _refuse_misspelt(os.environ, "the environment")
@@ -122,9 +151,23 @@ def load_settings(**flags: Any) -> Settings:
     aliased = {VARIABLES[name][0]: value for name, value in given.items()}
     build: Any = Settings  # its private arguments are not in its signature
     try:
-        return cast(Settings, build(_env_file=file, _env_file_encoding="utf-8", **aliased))
+        settings = cast(Settings, build(_env_file=file, _env_file_encoding="utf-8", **aliased))
     except ValidationError as error:
         raise SettingsError("; ".join(_complaints(error, given))) from None  # the cause would show the values
+    return settings if "token" in given else _logged_in(settings)
+
+
+def _logged_in(settings: Settings) -> Settings:
+    """With user and password as the token, where there are any."""
+    user, password = settings.user, settings.password
+    if user is None and password is None:
+        return settings
+    if user is None or password is None:
+        there, missing = ("MILVUS_PASSWORD", "MILVUS_USER") if user is None else ("MILVUS_USER", "MILVUS_PASSWORD")
+        raise SettingsError(f"{there} is set and {missing} is not: set both, or MILVUS_TOKEN")
+    if settings.token is not None:
+        raise SettingsError("MILVUS_TOKEN and MILVUS_USER are both set, two ways to log in: unset one of them")
+    return settings.model_copy(update={"token": SecretStr(f"{user}:{password.get_secret_value()}")})
 
 
 def _lines(file: Path) -> dict[str, str | None]:
@@ -150,7 +193,7 @@ def _complaints(error: ValidationError, flags: dict[str, Any]) -> list[str]:
     for fault in error.errors(include_input=True):
         variable = str(fault["loc"][0])
         name, meaning = words[variable]
-        value = "its value" if name == "token" else repr(fault["input"])
+        value = "its value" if name in _SECRETS else repr(fault["input"])
         place = f"{name}=" if name in flags else variable
         complaints.append(f"{place}: {value} does not fit; it has to be {meaning}")
     return complaints

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ LEFT = {
 @pytest.fixture(autouse=True)
 def _settings_of_the_tests_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable and no file of the person who runs the tests gets in."""
-    for name in ("MILVUS_URI", "MILVUS_TOKEN", "MILVUS_DB_NAME"):
+    for name in [name for name in os.environ if name.startswith("MILVUS_")]:
         monkeypatch.delenv(name, raising=False)
     for name in ("ENCODER", "COLLECTION", "DEVICE", "RUNTIME"):
         monkeypatch.delenv(f"COMPSKETCH_{name}", raising=False)

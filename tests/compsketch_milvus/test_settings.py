@@ -6,6 +6,7 @@ from pathlib import Path
 
 import platformdirs
 import pytest
+from pydantic import SecretStr
 
 from compsketch_milvus import settings as settings_module
 from compsketch_milvus.errors import SettingsError
@@ -51,12 +52,17 @@ def test_flag_beats_environment(file, monkeypatch) -> None:
 @pytest.mark.parametrize("name", sorted(VARIABLES))
 def test_every_setting_has_its_variable(file, monkeypatch, name) -> None:
     value = {"device": "cuda:1", "runtime": "torch"}.get(name, "some_value")
+    other = {"user": "password", "password": "user"}.get(name)  # they go together
+    if other:
+        monkeypatch.setenv(VARIABLES[other][0], "other")
+
+    def plain(loaded):
+        return loaded.get_secret_value() if isinstance(loaded, SecretStr) else loaded
+
     monkeypatch.setenv(VARIABLES[name][0], value)
-    loaded = getattr(load_settings(), name)
-    assert (loaded.get_secret_value() if name == "token" else loaded) == value
+    assert plain(getattr(load_settings(), name)) == value
     monkeypatch.delenv(VARIABLES[name][0])
-    flagged = getattr(load_settings(**{name: value}), name)
-    assert (flagged.get_secret_value() if name == "token" else flagged) == value
+    assert plain(getattr(load_settings(**{name: value}), name)) == value
 
 
 def test_an_empty_variable_counts_as_not_set(file, monkeypatch) -> None:
@@ -129,6 +135,38 @@ def test_a_token_is_never_shown(file, monkeypatch) -> None:
         load_settings(token=["hunter3"])
     assert "hunter3" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def test_user_and_password_are_a_token(file, monkeypatch) -> None:
+    monkeypatch.setenv("MILVUS_USER", "ada")
+    monkeypatch.setenv("MILVUS_PASSWORD", "with:colon")
+    assert load_settings().token.get_secret_value() == "ada:with:colon"
+    assert load_settings(token="a flag").token.get_secret_value() == "a flag"
+    assert "with:colon" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(("there", "missing"), [("MILVUS_USER", "MILVUS_PASSWORD"), ("MILVUS_PASSWORD", "MILVUS_USER")])
+def test_half_a_login(file, monkeypatch, there, missing) -> None:
+    monkeypatch.setenv(there, "hunter2")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == f"{there} is set and {missing} is not: set both, or MILVUS_TOKEN"
+
+
+def test_two_logins(file, monkeypatch) -> None:
+    file.write_text("MILVUS_USER=ada\nMILVUS_PASSWORD=hunter2\n")
+    monkeypatch.setenv("MILVUS_TOKEN", "hunter3")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value) == "MILVUS_TOKEN and MILVUS_USER are both set, two ways to log in: unset one of them"
+
+
+def test_a_user_with_a_colon_would_be_cut_at_it(file, monkeypatch) -> None:
+    monkeypatch.setenv("MILVUS_USER", "a:da")
+    monkeypatch.setenv("MILVUS_PASSWORD", "hunter2")
+    with pytest.raises(SettingsError, match="MILVUS_USER: 'a:da' does not fit") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
 
 
 def test_the_file_lies_in_the_users_configuration_folder() -> None:
