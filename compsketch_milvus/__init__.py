@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compsketch_milvus.aio import AsyncSketchCollection
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.encoder import Encoder, connect
     from compsketch_milvus.errors import CompsketchError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncSketchCollection",
     "CompsketchError",
     "Encoder",
     "Hit",
@@ -28,10 +30,12 @@ __all__ = [
     "SketchEmbeddingFunction",
     "SketchObject",
     "__version__",
+    "attach",
     "connect",
 ]
 
 _HOMES = {
+    "AsyncSketchCollection": "compsketch_milvus.aio",
     "CompsketchError": "compsketch_milvus.errors",
     "Encoder": "compsketch_milvus.encoder",
     "Hit": "compsketch_milvus.search",
@@ -39,6 +43,7 @@ _HOMES = {
     "SketchCollection": "compsketch_milvus.collection",
     "SketchEmbeddingFunction": "compsketch_milvus.functions",
     "SketchObject": "encoders.sketch",
+    "attach": "compsketch_milvus.attached",
     "connect": "compsketch_milvus.encoder",
 }
 

@@ -33,7 +33,13 @@ def among(name: str, keys: Iterable[Key]) -> str:
 
 
 def pages(
-    call: Callable[..., Any], key: str, fields: Sequence[str], *, filter: str = "", size: int = 1000
+    call: Callable[..., Any],
+    key: str,
+    fields: Sequence[str],
+    *,
+    filter: str = "",
+    size: int = 1000,
+    consistency_level: str | None = "Strong",
 ) -> Iterator[list[dict[str, Any]]]:
     """Read a collection with the memory of one page; a row written meanwhile comes if its key is still ahead.
 
@@ -43,22 +49,21 @@ def pages(
         fields: what to read beside it.
         filter: only the rows that pass this expression.
         size: rows a page.
+        consistency_level: Strong sees every row that was acknowledged before; None takes the collection's own level.
 
     Yields:
         Pages of rows, none empty.
     """
     # The two flags make Milvus answer in the order of keys, the smallest first; without them it may take any rows.
-    ordered = {"iterator": "True", "reduce_stop_for_best": "True", "consistency_level": "Strong"}
+    options: dict[str, Any] = {"iterator": "True", "reduce_stop_for_best": "True"}
+    if consistency_level is not None:
+        options["consistency_level"] = consistency_level
+    options |= {"limit": size, "output_fields": [key, *fields]}
     behind = ""
-    while True:
+    while True:  # until a page is empty: a short one may only be where a part of the collection ends
         expression = " and ".join(part for part in (behind, f"({filter})" if filter else "") if part)
-        rows = call(
-            "read rows", "query", expression=filter, filter=expression, limit=size, output_fields=[key, *fields],
-            **ordered,
-        )  # fmt: skip
+        rows = call("read rows", "query", expression=filter, filter=expression, **options)
         if not rows:
             return
         yield [dict(row) for row in rows]
-        if len(rows) < size:
-            return
         behind = f"{key} > {literal(rows[-1][key])}"
