@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["RESERVED_FIELDS", "ImageRecord", "PhotoVector"]
+__all__ = ["FACTS", "RESERVED_FIELDS", "Fetch", "ImageRecord", "PhotoVector"]
 
-# Columns of the schema, and the two facts that ingest keeps about a file to see whether it changed.
-RESERVED_FIELDS = ("id", "source", "width", "height", "vector", "bytes", "mtime")
+# What ingest keeps about a photo to see whether it changed: its size, its time of modification, its version.
+FACTS = ("bytes", "mtime", "etag")
+# Those, and the columns of the schema.
+RESERVED_FIELDS = ("id", "source", "width", "height", "vector", *FACTS)
+
+# Given the most bytes that a photo may have, its encoded bytes; raises ImageError. Called in any thread.
+Fetch = Callable[[int], bytes]
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,12 @@ class ImageRecord:
     Args:
         id: primary key, at most 64 characters, stable for the source.
         source: where the photo came from, at most 4096 characters.
-        path: the file to read, or None where `data` holds the bytes.
-        data: the encoded bytes, or None where `path` names the file.
-        fields: further fields to store, JSON scalars by name; for a file also `bytes` (its size) and `mtime`
-            (milliseconds since the epoch), by which a later ingest sees that it has not changed.
+        path: the file to read. Of `path`, `data` and `fetch` exactly one is given.
+        data: the encoded bytes.
+        fields: further fields to store, JSON scalars by name; where they are known also `bytes` (its size), `mtime`
+            (milliseconds since the epoch) and `etag`, by which a later ingest sees that it has not changed.
         error: why the source refuses this photo; an ingest counts it as failed.
+        fetch: gets the bytes when they are needed, from an archive or another machine.
     """
 
     id: str
@@ -34,6 +41,13 @@ class ImageRecord:
     data: bytes | None = None
     fields: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    fetch: Fetch | None = None
+
+    def content(self, max_bytes: int) -> Path | bytes:
+        """The file, or the bytes. Raises ImageError where they cannot be had or are more than `max_bytes`."""
+        if self.fetch is not None:
+            return self.fetch(max_bytes)
+        return self.path if self.path is not None else self.data or b""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class PhotoVector:
         height: of the original in pixels, upright.
         vector: (dim,) float32 of unit length.
         fields: dynamic fields, JSON scalars by name.
+        features: (F,) of which the projection made the vector, where they are to be kept (`features.FeatureStore`).
     """
 
     id: str
@@ -55,3 +70,4 @@ class PhotoVector:
     height: int
     vector: np.ndarray
     fields: dict[str, Any] = field(default_factory=dict)
+    features: np.ndarray | None = None

@@ -1,39 +1,36 @@
-"""Where photos come from: folders, files, glob patterns, manifests, iterables of them; streamed, never listed whole."""
+"""Where photos come from: every kind of source as one stream of records, never listed whole."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-import math
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
-from compsketch_milvus.errors import CollectionError, SourceError
-from compsketch_milvus.records import RESERVED_FIELDS, ImageRecord
-from compsketch_milvus.rows import check_id
+from compsketch_milvus.access import Access
+from compsketch_milvus.archives import ARCHIVES, archive_suffix, read_archive
+from compsketch_milvus.errors import SourceError
+from compsketch_milvus.manifests import MANIFESTS, file_path, read_manifest
+from compsketch_milvus.naming import SUFFIXES, checked, file_record, is_photo, printable, refused
+from compsketch_milvus.records import ImageRecord
 
-__all__ = ["MANIFESTS", "SUFFIXES", "Source", "iterate"]
+__all__ = ["ARCHIVES", "MANIFESTS", "SUFFIXES", "Source", "is_countable", "iterate", "member"]
 
 Source = str | Path | ImageRecord | Iterable["str | Path | ImageRecord"]
 
-_JPEG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".tif", ".tiff")
-_HEIF = (".avif", ".avifs", ".heic", ".heif", ".hif")
-SUFFIXES = (*_JPEG, ".png", ".apng", ".webp", ".gif", ".bmp", *_TIFF, *_HEIF)
-MANIFESTS = (".csv", ".jsonl", ".ndjson")
-PATH_COLUMNS = ("path", "file", "source", "image")
-KINDS = "a folder, a photo, a glob pattern, or a manifest (.csv, .jsonl, .ndjson) with a path column"
-# VARCHAR length of the schema, and what Milvus takes as one row's dynamic fields.
-MAX_SOURCE, MAX_FIELDS = 4096, 65_536
-# What a Milvus filter can name. A server refuses to give out a field of another name, so ingest could not compare it.
-_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_FILTER_WORDS = frozenset({"and", "or", "not", "in", "like", "exists", "is", "null", "true", "false"})
+KINDS = (
+    "a folder, a photo, a glob pattern, a manifest (.csv, .jsonl, .ndjson, .parquet) with a path column, an archive "
+    "(.zip, .tar, .tar.gz, .tgz, .tar.zst), one of these as a URL (http://, https://, s3://, gs://), "
+    "or milvus://HOST:PORT/COLLECTION?field=NAME"
+)
+MAX_SHARDS = 1_000_000
+_RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 
 
-def iterate(source: Source) -> Iterator[ImageRecord]:
+def iterate(source: Source, access: Access | None = None) -> Iterator[ImageRecord]:
     """Stream the photos of a source.
 
     A photo that a source must refuse (its name is not UTF-8, its folder may not be read) comes as a record with `error`
@@ -44,54 +41,170 @@ def iterate(source: Source) -> Iterator[ImageRecord]:
             a folder: all photos below it but hidden ones, each folder in the order of its names; symbolic links are
             followed, each folder once. Memory: the names of one folder, and a pair of numbers for each folder;
             a photo;
-            a glob pattern (`*`, `?`, `[…]`, `**`), in the file system's order;
-            a manifest: .csv, .jsonl or .ndjson with a column path, file, source or image, relative to the manifest's
-            folder; other columns become fields. A cell of a CSV that is a JSON number or boolean becomes one, an empty
-            one is left out;
+            a glob pattern (`*`, `?`, `[…]`, `**`), in the file system's order; one that ends like an archive or a
+            manifest names those;
+            a manifest, see `manifests.read_manifest`: .csv, .jsonl, .ndjson or .parquet with a column path, file,
+            source or image, relative to the manifest's folder; other columns become fields. A cell of a CSV that is a
+            JSON number or boolean becomes one, an empty one is left out;
+            an archive, see `archives.read_archive`: .zip, .tar, .tar.gz, .tgz or .tar.zst, WebDataset's shards too;
+            a photo in one: `ARCHIVE!/member`;
+            several of them: `shard-{000..012}.tar`, with zeros as given;
+            a URL of any of these, see `remote`: http, https, s3, gs, or file; one that ends in a slash is a folder;
+            a collection of Milvus, see `milvus_source`: `milvus://HOST:PORT/COLLECTION?field=NAME`;
             an ImageRecord, or an iterable of any of these. In an iterable a source that is no good becomes a record
             with `error` set, so that the rest is done.
+        access: what the source is allowed; None for `Access()`.
 
     Yields:
-        Records whose `source` is the absolute path with links resolved, whose `id` is made of it, and whose fields hold
-        `bytes` and `mtime`.
+        Records whose `source` is the absolute path with links resolved, or the URL, whose `id` is made of it, and whose
+        fields hold `bytes`, `mtime` and `etag` as far as they are known before the photo is read.
 
     Raises:
         SourceError: there is no such source, it is of no known kind, it holds no photos, or a manifest is malformed.
     """
+    access = access or Access()
     if isinstance(source, ImageRecord):
-        yield _checked(source)
+        yield checked(source)
     elif isinstance(source, (str, Path)):
-        yield from _from_path(source)
+        yield from _from_name(source, access)
     elif isinstance(source, Iterable) and not isinstance(source, (bytes, bytearray)):
-        for item in source:
-            try:
-                yield from iterate(item)
-            except SourceError as error:
-                name = _printable(str(item))
-                yield _refused(name, str(error).removeprefix(f"{name}: "))
+        yield from _one_by_one(source, access)
     else:
         raise SourceError(f"{type(source).__name__}: not a source of photos; give {KINDS}")
 
 
-def _from_path(source: str | Path) -> Iterator[ImageRecord]:
-    name = _printable(str(source))
-    path = Path(source).expanduser()
+def is_countable(source: Any) -> bool:
+    """Whether a source can be read a second time only to count it: at no price, and the first time loses nothing."""
+    if isinstance(source, (list, tuple)):
+        return all(is_countable(one) for one in source)
+    name = str(source)
+    dear = "://" in name or archive_suffix(name) or name.lower().endswith(".parquet")
+    return isinstance(source, (str, Path, ImageRecord)) and not (dear and not isinstance(source, ImageRecord))
+
+
+def _one_by_one(sources: Iterable[Any], access: Access) -> Iterator[ImageRecord]:
+    """Sources of which each may be no good without the others."""
+    for item in sources:
+        try:
+            yield from iterate(item, access)
+        except SourceError as error:
+            name = printable(str(item))
+            yield refused(name, str(error).removeprefix(f"{name}: "))
+
+
+def _from_name(source: str | Path, access: Access) -> Iterator[ImageRecord]:
+    name = str(source)
+    if isinstance(source, str) and _RANGE.search(name) and not os.path.lexists(name):
+        yield from _one_by_one(_shards(name), access)
+    elif isinstance(source, str) and name.lower().startswith("file://"):
+        yield from _from_path(file_path(name), access)
+    elif isinstance(source, str) and re.match(r"milvus(\+[a-z]+)?://", name.lower()):
+        from compsketch_milvus.milvus_source import read_collection
+
+        yield from _some(read_collection(name, access), f"{printable(name)}: names no photos; check field and filter")
+    elif isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+        yield from _from_url(name, access)
+    else:
+        yield from _from_path(source, access)
+
+
+def _from_path(source: str | Path, access: Access) -> Iterator[ImageRecord]:
+    name = printable(str(source))
     try:
+        path = Path(source).expanduser()
         is_directory, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:  # too long a name; a NUL in it
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name; a NUL in it; ~somebody
         raise SourceError(f"{name}: cannot be opened ({error}); check the path") from error
     if is_directory:
         yield from _some(_folder(path), f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}")
     elif exists and path.suffix.lower() in MANIFESTS:
-        yield from _some(_manifest(path), f"{name}: lists no photos; give a manifest with at least one row")
+        base = path.resolve().parent
+        shown = str(path.resolve()) if path.suffix.lower() == ".parquet" else str(path)  # which goes into sources
+        rows = read_manifest(shown, path.suffix.lower(), partial(_open, path), base, access)
+        yield from _some(rows, f"{name}: lists no photos; give a manifest with at least one row")
+    elif exists and archive_suffix(path.name):
+        records = read_archive(path.resolve().as_posix(), partial(_open, path), access)
+        yield from _some(records, f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}")
     elif exists and path.suffix.lower() in SUFFIXES:
-        yield _file_record(path)
+        yield file_record(path)
     elif exists:
         raise SourceError(f"{name}: of no known kind ({path.suffix or 'no suffix'}); give {KINDS}")
+    elif "!/" in str(source):
+        yield from member(str(source), access)
     elif any(character in str(source) for character in "*?["):
-        yield from _some(_glob(path), f"{name}: no photo matches the pattern; check it, and quote it in a shell")
+        complaint = f"{name}: no photo matches the pattern; check it, and quote it in a shell"
+        yield from _some(_glob(path, access), complaint)
     else:
         raise SourceError(f"{name}: no such file or folder; check the path")
+
+
+def _from_url(url: str, access: Access) -> Iterator[ImageRecord]:
+    from compsketch_milvus import remote
+
+    name = remote.public_url(url)
+    parts = url.partition("?")[0] if url.lower().startswith("http") else url
+    path = parts.partition("://")[2].partition("/")[2]
+    suffix = posixpath.splitext(parts)[1].lower()
+    nothing = f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}"
+    if "!/" in url:
+        yield from member(url, access)
+    elif suffix in MANIFESTS:
+        base = url[: parts.rindex("/") + 1]
+        rows = read_manifest(url, suffix, partial(remote.open_url, url, access), base, access)
+        yield from _some(rows, f"{name}: lists no photos; give a manifest with at least one row")
+    elif archive_suffix(parts) and "*" not in path:
+        yield from _some(read_archive(url, partial(remote.open_url, url, access), access), nothing)
+    elif any(character in path for character in "*["):
+        base, matches = _pattern(parts)
+        kind = archive_suffix(parts)
+        wanted = matches if kind else lambda one: matches(one) and is_photo(one.partition("?")[0])
+        found = remote.find(base, wanted, access)
+        if kind:
+            found = _one_by_one((record.source for record in found if record.error is None), access)
+        yield from _some(found, f"{name}: no photo matches the pattern; check it, and quote it in a shell")
+    elif remote.is_listed(url, access):
+        yield from _some(remote.find(url, lambda one: is_photo(one.partition("?")[0]), access), nothing)
+    else:
+        yield from remote.with_facts(iter([remote.url_record(url, {}, access)]), access)
+
+
+def _pattern(url: str) -> tuple[str, Any]:
+    """The folder above a pattern's first wildcard, and what tells whether a URL matches: `*` stays within a folder."""
+    from fsspec.utils import glob_translate
+
+    first = min(url.index(character) for character in "*[" if character in url)
+    return url[: url.rindex("/", 0, first) + 1], re.compile(glob_translate(url)).match
+
+
+def _shards(pattern: str) -> Iterator[str]:
+    """The names that a range in braces stands for: its first number gives the width."""
+    found = _RANGE.search(pattern)
+    if found is None:
+        yield pattern
+        return
+    first, last = found.groups()
+    if int(last) < int(first) or int(last) - int(first) >= MAX_SHARDS:
+        raise SourceError(f"{pattern}: {{{first}..{last}}} is no range of 1 to {MAX_SHARDS} numbers; correct it")
+    for number in range(int(first), int(last) + 1):
+        yield from _shards(f"{pattern[: found.start()]}{number:0{len(first)}}{pattern[found.end() :]}")
+
+
+def member(source: str, access: Access) -> Iterator[ImageRecord]:
+    """One photo of an archive or a manifest, such as a list of rejects names it; a tar is read up to it."""
+    container, _, _ = source.partition("!/")
+    if "://" in container:
+        wanted = source
+    else:
+        wanted = Path(container).expanduser().resolve().as_posix() + source[len(container) :]
+    for record in _from_name(container, access):
+        if record.source == wanted:
+            yield record
+            return
+    raise SourceError(f"{printable(source)}: there is no such photo in {printable(container)}; check the name")
+
+
+def _open(path: Path) -> BinaryIO:
+    return open(path, "rb")
 
 
 def _some(records: Iterator[ImageRecord], complaint: str) -> Iterator[ImageRecord]:
@@ -118,12 +231,12 @@ def _folder(root: Path) -> Iterator[ImageRecord]:
             with os.scandir(folder) as entries:
                 found = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
         except OSError as error:
-            yield _refused(_printable(str(folder)), f"cannot be listed ({error.strerror}); check its permissions")
+            yield refused(printable(str(folder)), f"cannot be listed ({error.strerror}); check its permissions")
             continue
         found = [entry for entry in found if not entry[0].startswith(".")]
         for name, is_directory, is_link in found:
-            if not is_directory and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield _file_record(folder / name, resolved=not is_link)
+            if not is_directory and is_photo(name):
+                yield file_record(folder / name, resolved=not is_link)
         for name, is_directory, is_link in reversed(found):
             if is_directory:
                 pending.append((folder / name).resolve() if is_link else folder / name)
@@ -136,158 +249,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _glob(pattern: Path) -> Iterator[ImageRecord]:
+def _glob(pattern: Path, access: Access) -> Iterator[ImageRecord]:
     """Photos that a pattern names. Path.glob follows no links under `**`, so it cannot run in a circle."""
     base = Path(pattern.anchor or ".")
+    of_files = archive_suffix(pattern.name) or pattern.suffix.lower() in MANIFESTS
     try:
         for path in base.glob(str(pattern.relative_to(pattern.anchor))):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir():
-                yield _file_record(path)
+            if path.name.startswith(".") or path.is_dir():
+                continue
+            if of_files:
+                yield from _one_by_one([path], access)
+            elif path.suffix.lower() in SUFFIXES:
+                yield file_record(path)
     except (ValueError, OSError) as error:  # `**` as a part of a name; a folder that may not be read
-        raise SourceError(f"{_printable(str(pattern))}: not a usable pattern ({error}); correct it") from error
-
-
-def _manifest(manifest: Path) -> Iterator[ImageRecord]:
-    """Photos that a CSV or JSON Lines file lists, with its other columns as fields."""
-    folder = manifest.resolve().parent
-    try:
-        with open(manifest, encoding="utf-8-sig", newline="") as file:
-            rows = _csv_rows(file, manifest) if manifest.suffix.lower() == ".csv" else _json_rows(file, manifest)
-            for line, row in rows:
-                column = _path_column(row, f"{manifest}, line {line}")
-                path = row.pop(column)
-                if not isinstance(path, str) or not path:
-                    raise SourceError(f"{manifest}, line {line}: column {column} holds no path; fill it in")
-                fields = {name: value for name, value in row.items() if value is not None}
-                yield _file_record(folder / Path(path).expanduser(), fields=fields)
-    except OSError as error:
-        raise SourceError(f"{manifest}: cannot be read ({error.strerror}); check its permissions") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{manifest}: not UTF-8 ({error.reason}, byte {error.start}); save it as UTF-8") from error
-
-
-def _path_column(row: dict[str, Any], place: str) -> str:
-    """The column that names the photo. The rest must be free for fields."""
-    column = next((name for name in PATH_COLUMNS if name in row), None)
-    if column is None:
-        raise SourceError(f"{place}: no path column; name one of the columns {', '.join(PATH_COLUMNS)}")
-    for name in row:
-        if name != column:
-            problem = _field_problem(name, row[name])
-            if problem:
-                raise SourceError(f"{place}: {problem}")
-    return column
-
-
-def _field_problem(name: str, value: Any) -> str:
-    """What is wrong with a field and what to do, or ''."""
-    if name in RESERVED_FIELDS:
-        return f"column {name} is reserved by the collection ({', '.join(RESERVED_FIELDS)}); rename it"
-    if not _FIELD_NAME.fullmatch(name) or name.lower() in _FILTER_WORDS:
-        return f"column {name!r} could not be named in a filter; rename it to ASCII letters, digits and underscores"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"column {name} holds {value}; leave the cell empty"
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return f"column {name} holds {value}, more than 64 bits; give it as a string"
-    if value is not None and not isinstance(value, (str, int, float, bool)):
-        return f"column {name} holds a {type(value).__name__}; give a string, number or boolean"
-    if isinstance(value, str) and _printable(value) != value:
-        return f"column {name} holds text that is not UTF-8; correct it"
-    return ""
-
-
-def _csv_rows(file: TextIO, manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(file, strict=True)
-    try:
-        columns = [name.strip() for name in reader.fieldnames or ()]
-        if columns:
-            reader.fieldnames = columns
-            _path_column(dict.fromkeys(columns), f"{manifest}, line 1")  # also where no row follows
-        if len(set(columns)) < len(columns):
-            raise SourceError(f"{manifest}, line 1: two columns have one name ({', '.join(columns)}); rename one")
-        for row in reader:
-            if None in row or None in row.values():
-                raise SourceError(f"{manifest}, line {reader.line_num}: expected {len(columns)} cells; quote commas")
-            path = next(name for name in PATH_COLUMNS if name in row)
-            yield reader.line_num, {name: cell if name == path else _cell(cell) for name, cell in row.items()}
-    except csv.Error as error:
-        raise SourceError(f"{manifest}, line {reader.line_num}: not CSV ({error}); correct the line") from error
-
-
-def _cell(text: str) -> Any:
-    """A JSON number or boolean as itself, for filters to compare; '' as None; else the text ('007' stays text)."""
-    if not text:
-        return None
-    try:
-        value = json.loads(text, parse_constant=str)
-    except ValueError:
-        return text
-    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else text
-
-
-def _json_rows(file: TextIO, manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, text in enumerate(file, 1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{manifest}, line {line}: not JSON ({error}); give one object a line") from error
-        if not isinstance(row, dict):
-            raise SourceError(f"{manifest}, line {line}: a {type(row).__name__}; give one object a line")
-        yield line, row
-
-
-def _file_record(path: Path, *, resolved: bool = False, fields: dict[str, Any] | None = None) -> ImageRecord:
-    """A file as a record. One that is missing is found out, and counted, when it is read."""
-    try:
-        path = path if resolved else path.resolve()
-        source = path.as_posix()
-        source.encode("utf-8")
-        status = os.stat(path)
-        facts = {"bytes": status.st_size, "mtime": status.st_mtime_ns // 1_000_000}
-    except UnicodeEncodeError:
-        return _refused(_printable(path.as_posix()), "the file's name is not UTF-8; rename it")
-    except FileNotFoundError:
-        facts = {}
-    except (OSError, RuntimeError, ValueError) as error:  # no permission; links in a circle; a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        return _refused(_printable(path.as_posix()), f"cannot be opened ({reason}); check the path and its permissions")
-    return _checked(ImageRecord(_id(source), source, path, None, {**(fields or {}), **facts}))
-
-
-def _checked(record: ImageRecord) -> ImageRecord:
-    """The record, or one refused, where the collection's schema could not hold it."""
-    problem = ""
-    try:
-        check_id(record.id)
-    except CollectionError as error:
-        problem = f"{error}; give it another id"
-    if len(record.source.encode("utf-8", "surrogatepass")) > MAX_SOURCE:
-        problem = f"its path is longer than {MAX_SOURCE} bytes; move it"
-    elif _printable(record.source) != record.source:
-        problem = "its name is not UTF-8; rename it"
-    elif record.error is None and (record.path is None) == (record.data is None):
-        problem = "a record needs either a path or data; give one of them"
-    for name, value in record.fields.items():
-        if name not in ("bytes", "mtime"):
-            problem = problem or _field_problem(name, value)
-    if not problem and len(record.fields) > 2 and len(json.dumps(record.fields)) > MAX_FIELDS:
-        problem = f"its fields take more than {MAX_FIELDS} bytes as JSON; shorten them"
-    return _refused(_printable(record.source)[:MAX_SOURCE], problem) if problem else record
-
-
-def _refused(source: str, reason: str) -> ImageRecord:
-    return ImageRecord(_id(source), source, error=reason)
-
-
-def _id(source: str) -> str:
-    """The primary key of a source: 32 hex digits of its SHA-256, the same for ever."""
-    return hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _printable(text: str) -> str:
-    """A name for messages: bytes that are not UTF-8 as \\udcXX."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise SourceError(f"{printable(str(pattern))}: not a usable pattern ({error}); correct it") from error

@@ -6,13 +6,14 @@ import hashlib
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.records import RESERVED_FIELDS, ImageRecord
-from compsketch_milvus.sources import iterate
+from compsketch_milvus.sources import is_countable, iterate
 
 
 @pytest.fixture
@@ -191,6 +192,9 @@ def test_a_row_without_its_file_is_left_for_the_reader_to_report(photos):
         ("m.jsonl", '{"path": "a.jpg", "x": 9223372036854775808}\n', "more than 64 bits; give it as a string"),
         ("m.jsonl", '{"path": "a.jpg", "x": "\\ud800"}\n', "column x holds text that is not UTF-8"),
         ("m.jsonl", "[" * 100_000 + "\n", "not JSON"),
+        ("m.jsonl", f'{{"path": "{"x" * 2**20}"}}\n', "line 1: longer than 1048576 characters; give one object a line"),
+        ("m.csv", f"path,x\na.jpg,{'x' * 131_073}\n", "line 2: a cell of more than 131072 characters; shorten it"),
+        ("m.csv", 'path,x\na.jpg,"1\n' + "b.jpg,2\n" * 20_000, "close a quote that is left open"),
     ],
 )
 def test_malformed_manifests(tmp_path, name, text, message):
@@ -222,7 +226,7 @@ def test_what_is_no_source(tmp_path):
         (tmp_path / "x**y" / "*.jpg", "no photo matches|not a usable pattern"),
         (
             tmp_path / "table.xlsx",
-            r"of no known kind \(\.xlsx\); give a folder, a photo, a glob pattern, or a manifest",
+            r"of no known kind \(\.xlsx\); give a folder, a photo, a glob pattern, a manifest",
         ),
         ("nul\0.jpg", "check the path"),
         ("x" * 5000, "check the path"),
@@ -272,3 +276,33 @@ def test_a_folder_that_cannot_be_listed_is_refused_alone(photos, monkeypatch):
     records = list(iterate(photos))
     assert len(records) == 5
     assert records[-1].error == "cannot be listed (Permission denied); check its permissions"
+
+
+def test_a_row_names_a_photo_in_an_archive_and_a_home_folder_that_is_none(tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("a.jpg", b"ay")
+    rows = [{"path": "p.zip!/a.jpg", "year": 1999}, {"path": "p.zip!/b.jpg"}, {"path": "~nobody-here/a.jpg"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second, third = iterate(tmp_path / "m.jsonl")
+    assert first.source == f"{tmp_path}/p.zip!/a.jpg"
+    assert (first.content(9), first.fields["year"]) == (b"ay", 1999)
+    assert "there is no such photo in" in (second.error or "")
+    assert "there is no such user's folder" in (third.error or "")
+
+
+def test_a_pattern_of_manifests(photos):
+    for name in ("one.csv", "two.csv"):
+        (photos / name).write_text("path\nb.jpg\n")
+    assert names(f"{photos}/*.csv", photos) == ["b.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("source", "countable"),
+    [
+        ("photos", True), ("list.csv", True), (["a", "b.jsonl"], True), (ImageRecord("a", "a", data=b""), True),
+        ("p.zip", False), ("s-{0..9}.tar.gz", False), ("t.parquet", False), ("http://h/a.jpg", False),
+        ("milvus://h/c?field=path", False), (["a", "p.tar"], False), (iter(["a"]), False),
+    ],
+)  # fmt: skip
+def test_what_is_read_a_second_time_to_count_it(source, countable):
+    assert is_countable(source) is countable

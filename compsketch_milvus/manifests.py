@@ -1,0 +1,225 @@
+"""Manifests: CSV, JSON Lines and parquet files that list photos, or hold them, with further columns as fields."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+from urllib.parse import unquote, urlsplit
+
+from compsketch_milvus.access import Access
+from compsketch_milvus.errors import SourceError
+from compsketch_milvus.naming import checked, field_problem, file_record, inside, printable, refused, source_id
+from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.remote import is_url, joined, url_record, with_facts
+
+__all__ = ["MANIFESTS", "PATH_COLUMNS", "named_photo", "read_manifest"]
+
+MANIFESTS = (".csv", ".jsonl", ".ndjson", ".parquet")
+PATH_COLUMNS = ("path", "file", "source", "image")
+DATA_COLUMNS = ("image", "bytes")
+MAX_CELL = 131_072  # characters: the csv module's own limit
+MAX_LINE = 1024 * 1024  # characters of a JSON line
+PARQUET_BATCH = 16  # rows at once: they may hold photos
+Rows = Iterator[tuple[str, dict[str, Any]]]
+
+
+def read_manifest(
+    name: str, suffix: str, opened: Callable[[], BinaryIO], base: Path | str, access: Access
+) -> Iterator[ImageRecord]:
+    """The photos that a manifest names, one row after another.
+
+    A path is relative to `base`; it may be a `file://`, `http(s)://`, `s3://` or `gs://` URL, too. A row of a parquet
+    file may hold the photo itself: a column `image` or `bytes` of bytes, or of structs (`bytes`, `path`) as Hugging
+    Face's data sets have them. Such a photo's source is `MANIFEST!/row`, counted from 1.
+
+    Args:
+        name: of the manifest, for messages and sources.
+        suffix: one of `MANIFESTS`.
+        opened: opens it.
+        base: folder, or URL ending in a slash.
+        access: what the source is allowed.
+
+    Raises:
+        SourceError: it is malformed, or cannot be read.
+    """
+    with _explained(name), opened() as file:
+        if suffix == ".parquet":
+            rows = _parquet_rows(file, name)
+        else:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            rows = _csv_rows(text, name) if suffix == ".csv" else _json_rows(text, name)
+        yield from with_facts((_photo_of(place, row, name, base, access) for place, row in rows), access)
+
+
+def named_photo(value: str, base: Path | str, fields: dict[str, Any], access: Access) -> ImageRecord:
+    """The photo that a row names: by a path, relative to `base`, by a URL, or as `ARCHIVE!/member`; one, no folder."""
+    if "!/" in value:
+        return _member_of(value, base, fields, access)
+    if is_url(value):
+        if value.lower().startswith("file://"):
+            return file_record(file_path(value), fields=fields)
+        return url_record(value, fields, access)
+    if isinstance(base, str):
+        return url_record(joined(base, value), fields, access)
+    try:
+        return file_record(base / Path(value).expanduser(), fields=fields)
+    except RuntimeError:  # ~somebody
+        return refused(printable(value), "there is no such user's folder; give the path in full")
+
+
+def _member_of(value: str, base: Path | str, fields: dict[str, Any], access: Access) -> ImageRecord:
+    """A photo in an archive, as a list of rejects names it."""
+    from compsketch_milvus.sources import member  # which reads manifests
+
+    name = value if is_url(value) else joined(base, value) if isinstance(base, str) else str(base / value)
+    try:
+        record = next(member(name, access))
+    except SourceError as error:
+        return refused(printable(name), str(error).removeprefix(f"{printable(name)}: "))
+    return checked(replace(record, fields={**fields, **record.fields}))
+
+
+def file_path(url: str) -> Path:
+    """The path of a `file://` URL: the same file as the path alone, by the same rules."""
+    return Path(unquote(urlsplit(url).path) or "/")
+
+
+def _photo_of(place: str, row: dict[str, Any], manifest: str, base: Path | str, access: Access) -> ImageRecord:
+    column = _photo_column(row, place)
+    value = row.pop(column)
+    fields = {name: value for name, value in row.items() if value is not None}
+    number = place.rpartition(" ")[2]
+    if isinstance(value, dict):  # Hugging Face: the bytes, or the path of a file beside the manifest
+        path = value.get("path")
+        if isinstance(value.get("bytes"), bytes):
+            value = value["bytes"]
+            fields.update({"path": path} if isinstance(path, str) and path and "path" not in fields else {})
+        else:
+            value = path
+    if isinstance(value, bytes):
+        return data_record(inside(manifest, number), value, fields, access)
+    if not isinstance(value, str) or not value:
+        raise SourceError(f"{place}: column {column} holds no path; fill it in")
+    return named_photo(value, base, fields, access)
+
+
+def data_record(source: str, data: bytes, fields: dict[str, Any], access: Access) -> ImageRecord:
+    """A photo whose bytes a row holds. They have no time of their own, so their digest tells whether they changed."""
+    if len(data) > access.limits.max_bytes:
+        return refused(source, f"{len(data)} bytes, over the limit of {access.limits.max_bytes}; save it smaller")
+    facts = {"bytes": len(data), "etag": hashlib.sha256(data).hexdigest()[:32]}
+    return checked(ImageRecord(source_id(source), source, data=data, fields={**fields, **facts}))
+
+
+def _photo_column(row: dict[str, Any], place: str) -> str:
+    """The column that holds the photo or names it. The rest must be free for fields."""
+    holds = (name for name in DATA_COLUMNS if isinstance(row.get(name), (bytes, dict)))
+    column = next(holds, None) or next((name for name in PATH_COLUMNS if name in row), None)
+    if column is None:
+        raise SourceError(f"{place}: no path column; name one of the columns {', '.join(PATH_COLUMNS)}")
+    for name in row:
+        if name != column:
+            problem = field_problem(name, row[name])
+            if problem:
+                raise SourceError(f"{place}: {problem}")
+    return column
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{name}: not UTF-8 ({error.reason}, byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise SourceError(f"{name}: cannot be read ({reason}); check that it is there and its permissions") from error
+
+
+def _csv_rows(file: TextIO, manifest: str) -> Rows:
+    reader = csv.DictReader(file, strict=True)
+    try:
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        if columns:
+            reader.fieldnames = columns
+            _photo_column(dict.fromkeys(columns), f"{manifest}, line 1")  # also where no row follows
+        if len(set(columns)) < len(columns):
+            raise SourceError(f"{manifest}, line 1: two columns have one name ({', '.join(columns)}); rename one")
+        for row in reader:
+            if None in row or None in row.values():
+                raise SourceError(f"{manifest}, line {reader.line_num}: expected {len(columns)} cells; quote commas")
+            path = next(name for name in PATH_COLUMNS if name in row)
+            yield (
+                f"{manifest}, line {reader.line_num}",
+                {name: cell if name == path else _cell(cell) for name, cell in row.items()},
+            )
+    except csv.Error as error:
+        place = f"{manifest}, line {reader.reader.line_num}"  # the inner one has read on
+        if "field limit" in str(error):
+            raise SourceError(
+                f"{place}: a cell of more than {MAX_CELL} characters; shorten it, or close a quote that is left open"
+            ) from error
+        raise SourceError(f"{place}: not CSV ({error}); correct the line") from error
+
+
+def _cell(text: str) -> Any:
+    """A JSON number or boolean as itself, for filters to compare; '' as None; else the text ('007' stays text)."""
+    if not text:
+        return None
+    try:
+        value = json.loads(text, parse_constant=str)
+    except (ValueError, RecursionError):
+        return text
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else text
+
+
+def _json_rows(file: TextIO, manifest: str) -> Rows:
+    number = 0
+    while text := file.readline(MAX_LINE + 1):
+        number += 1
+        place = f"{manifest}, line {number}"
+        if len(text) > MAX_LINE:
+            raise SourceError(f"{place}: longer than {MAX_LINE} characters; give one object a line")
+        if not text.strip():
+            continue
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{place}: not JSON ({error}); give one object a line") from error
+        if not isinstance(row, dict):
+            raise SourceError(f"{place}: a {type(row).__name__}; give one object a line")
+        yield place, row
+
+
+def _parquet_rows(file: BinaryIO, manifest: str) -> Rows:
+    """Rows in batches. Memory: the row group at hand, as it is stored, and `PARQUET_BATCH` rows of it."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise SourceError(f'{manifest}: parquet needs pyarrow: pip install "compsketch-milvus[data]"') from None
+    try:
+        with parquet.ParquetFile(file, pre_buffer=False) as table:
+            columns = table.schema_arrow.names
+            if len(set(columns)) < len(columns):
+                raise SourceError(f"{manifest}: two columns have one name ({', '.join(columns)}); rename one")
+            if not set(columns) & {*PATH_COLUMNS, *DATA_COLUMNS}:
+                raise SourceError(f"{manifest}: no path column; name one of the columns {', '.join(PATH_COLUMNS)}")
+            number = 0
+            for batch in table.iter_batches(batch_size=PARQUET_BATCH, use_threads=False):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{manifest}, row {number}", row
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        reason = printable(str(error)).splitlines()[0]
+        raise SourceError(f"{manifest}: not parquet, or damaged ({reason}); write it again") from error
