@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from compsketch_milvus.errors import CollectionError
-from compsketch_milvus.records import PhotoVector
+from compsketch_milvus.records import RESERVED_FIELDS, PhotoVector
 
-__all__ = ["MESSAGE_BYTES", "MESSAGE_ROWS", "batches", "check_id"]
+__all__ = ["MESSAGE_BYTES", "MESSAGE_ROWS", "PARTITION_KEY_BYTES", "batches", "check_id", "check_partition_key"]
 
 MESSAGE_BYTES = 32 * 1024 * 1024  # Milvus refuses 64 MB
 MESSAGE_ROWS = 5000
+PARTITION_KEY_BYTES = 256
 SCHEMA_FIELDS = ("id", "source", "width", "height", "vector", "$meta")
 
 
 def batches(
-    records: Iterable[PhotoVector], dim: int, *, max_bytes: int = MESSAGE_BYTES, max_rows: int = MESSAGE_ROWS
+    records: Iterable[PhotoVector],
+    dim: int,
+    partition_key: str | None = None,
+    *,
+    max_bytes: int = MESSAGE_BYTES,
+    max_rows: int = MESSAGE_ROWS,
 ) -> Iterator[list[dict[str, Any]]]:
     """Cut records into messages; of an id that is in one message twice the last stays, as Milvus may refuse both.
 
@@ -30,7 +37,7 @@ def batches(
     size = 0
     for record in records:
         try:
-            row, weight = _row(record, dim)
+            row, weight = _row(record, dim, partition_key)
         except CollectionError:
             if rows:
                 yield list(rows.values())
@@ -54,7 +61,20 @@ def check_id(one: str) -> None:
         raise CollectionError(f"photo id {one!r}: it has to be a printable text of 1 to 64 bytes of UTF-8")
 
 
-def _row(record: PhotoVector, dim: int) -> tuple[dict[str, Any], int]:
+def check_partition_key(name: str) -> None:
+    """Refuse what cannot be the name of a field that every photo has.
+
+    Raises:
+        CollectionError: not letters, digits and underscores, or the name of a column, or of what ingest keeps of files.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w{0,254}", name, re.ASCII) or name in {*SCHEMA_FIELDS, *RESERVED_FIELDS}:
+        raise CollectionError(
+            f"partition key {name!r}: use letters, digits and underscores, no digit in front, and none of "
+            f"{', '.join(RESERVED_FIELDS)}"
+        )
+
+
+def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict[str, Any], int]:
     """The row, and a bound on its bytes in a message."""
     check_id(record.id)
     name = f"photo {record.id!r}"
@@ -71,6 +91,8 @@ def _row(record: PhotoVector, dim: int) -> tuple[dict[str, Any], int]:
     taken = sorted(set(record.fields) & set(SCHEMA_FIELDS))
     if taken:
         raise CollectionError(f"{name}: fields {taken} have the names of columns; rename them")
+    if partition_key is not None:
+        _check_partition(name, partition_key, record.fields.get(partition_key))
     try:
         fields = json.dumps(record.fields, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -84,6 +106,13 @@ def _row(record: PhotoVector, dim: int) -> tuple[dict[str, Any], int]:
         **record.fields,
     }
     return row, 4 * dim + source_bytes + len(fields) + 256
+
+
+def _check_partition(name: str, key: str, value: Any) -> None:
+    if value is None:
+        raise CollectionError(f"{name}: it has no field {key!r}, by which this collection keeps photos apart; add it")
+    if not isinstance(value, str) or not 1 <= len(value.encode("utf-8", "replace")) <= PARTITION_KEY_BYTES:
+        raise CollectionError(f"{name}: {key} {value!r:.80} has to be a text of 1 to {PARTITION_KEY_BYTES} bytes")
 
 
 def _vector(record: PhotoVector, dim: int) -> np.ndarray:
