@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compsketch_milvus.cli_collection import EncoderSpec, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.cli_info import IndexParams, IndexType, index_parameters
+from compsketch_milvus.errors import IngestError
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse
 
 if TYPE_CHECKING:
-    from compsketch_milvus.ingest import IngestSummary
+    from typing_extensions import Self
 
-__all__ = ["ingest", "note_failures"]
+    from compsketch_milvus.tally import IngestSummary
 
+__all__ = ["Drain", "ingest", "note_failures"]
+
+GOES_ON = "run the same ingest again, it goes on from there"
 SHOWN_FAILURES = 20  # on stderr; --json lists them all
 
 
@@ -28,18 +36,87 @@ def ingest(
     encoder: EncoderSpec = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Photos encoded at once")] = 32,
     force: Annotated[bool, typer.Option("--force", help="Encode again what is unchanged")] = False,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Of N workers on one source, the photos of worker I")
+    ] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Append each failure to this .jsonl, which `ingest` takes as a source")
+    ] = None,
+    retry_for: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Try again while the server is away or busy")
+    ] = 600.0,
+    keep_features: Annotated[
+        Path | None,
+        typer.Option(help="Keep photos' features here, for another projection later; 12.5 KB a photo, less compressed"),
+    ] = None,
+    index: IndexType = "auto",
+    index_params: IndexParams = None,
     as_json: Json = False,
 ) -> int:
-    """Index photos; run it again to add what is new. A bad photo is reported, and the others go on."""
+    """Index photos; run it again to add what is new. A bad photo is reported, and the others go on.
+
+    SIGTERM ends it when what is decoded is stored; a second one, or Ctrl-C, at once. Nothing stored is lost.
+    """
+    from compsketch_milvus.features import FeatureStore
+    from compsketch_milvus.retry import Backoff
+    from compsketch_milvus.shard import Shard
+
+    share = Shard.parse(shard) if shard else None
+    wish = index_parameters(index_params)
     source = _checked(sources)
-    with open_collection(uri, collection, token, encoder, create=True) as photos, IngestBar() as bar:
+    with (
+        Drain() as drain,
+        open_collection(uri, collection, token, encoder, create=True, index=index, index_params=wish) as photos,
+        IngestBar() as bar,
+    ):
         try:
-            summary = photos.ingest(source, batch_size=batch_size, force=force, progress=bar)
+            summary = photos.ingest(
+                source,
+                batch_size=batch_size,
+                force=force,
+                progress=bar,
+                shard=share,
+                rejects=rejects,
+                stop=drain,
+                backoff=Backoff(deadline=retry_for),
+                keep_features=FeatureStore(keep_features, photos.encoder) if keep_features else None,
+            )
         except KeyboardInterrupt:
-            refuse(f"interrupted after {bar.counts()}; run the same ingest again, it goes on from there", as_json)
+            refuse(f"interrupted after {bar.counts()}; {GOES_ON}", as_json)
             return INTERRUPTED
+        except IngestError as error:
+            _print_error(error, as_json)
+            return FAILURES
     emit(_ingest_json(summary), as_json, lambda: _print_ingest(summary))
     return FAILURES if summary.failed else 0
+
+
+class Drain:
+    """The `stop` of an ingest: set by the first SIGTERM; the second ends the program like Ctrl-C.
+
+    A context manager, for the main thread. It says nothing itself, as a signal may come in the midst of a line.
+    """
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def is_set(self) -> bool:
+        """Whether a SIGTERM came."""
+        return self._asked
+
+    def _heed(self, *_: object) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGTERM, self._heed)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._before)
 
 
 def _checked(sources: list[str]) -> str | list[str]:
@@ -53,28 +130,42 @@ def _checked(sources: list[str]) -> str | list[str]:
 
 
 def _ingest_json(summary: IngestSummary) -> dict[str, Any]:
+    """read == indexed + skipped + len(failed) + failures_dropped."""
     return {
+        "read": summary.read,
         "indexed": summary.indexed,
         "skipped": summary.skipped,
         "failed": [{"source": failure.source, "reason": failure.reason} for failure in summary.failed],
+        "failures_dropped": summary.failures_dropped,
+        "abandoned": summary.abandoned,
+        "drained": summary.drained,
         "seconds": summary.seconds,
         "images_per_second": summary.images_per_second,
-    }
+    } | ({"next": GOES_ON} if summary.drained else {})
 
 
 def _print_ingest(summary: IngestSummary) -> None:
-    failures = note_failures(summary)
+    note_failures(summary)
     typer.echo(
-        f"{summary.indexed} indexed, {summary.skipped} skipped, {failures} failed "
+        f"{summary.indexed} indexed, {summary.skipped} skipped, {summary.failures} failed "
         f"in {summary.seconds:.1f} s ({summary.images_per_second:.1f} photos/s)"
     )
+    if summary.drained:
+        note(f"stopped early, as SIGTERM asks: {GOES_ON}")
 
 
-def note_failures(summary: IngestSummary) -> int:
-    """Say on stderr what failed, the first few by name; returns how many there were."""
-    failures = len(summary.failed) + summary.failures_dropped
+def _print_error(error: IngestError, as_json: bool) -> None:
+    """An ingest that broke off: why, and the counts until then."""
+    line = " ".join(str(error).split())
+    if not as_json:
+        note_failures(error.summary)
+    note(f"error: {line}")
+    emit({"error": line, **_ingest_json(error.summary)}, as_json, lambda: None)
+
+
+def note_failures(summary: IngestSummary) -> None:
+    """Say on stderr what failed, the first few by name."""
     for failure in summary.failed[:SHOWN_FAILURES]:
         note(f"failed: {failure.source}: {failure.reason}")
-    if failures > SHOWN_FAILURES:
-        note(f"… and {failures - SHOWN_FAILURES} more failures; --json lists them")
-    return failures
+    if summary.failures > SHOWN_FAILURES:
+        note(f"… and {summary.failures - SHOWN_FAILURES} more failures; --json and --rejects list them")

@@ -1,6 +1,13 @@
 """The plugin's part of the family of exceptions; each message names the input and the way out."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from encoders.errors import CompsketchError
+
+if TYPE_CHECKING:
+    from compsketch_milvus.tally import IngestSummary
 
 __all__ = [
     "CollectionError",
@@ -30,15 +37,23 @@ class SettingsError(CompsketchError):
 
 
 class ServerError(CompsketchError):
-    """A server, Milvus or encoder, that cannot be reached or refuses."""
+    """A server, Milvus or encoder, that cannot be reached or refuses.
+
+    `transient` tells that the same call may succeed in a while: the server is away, starting, or has too much to do.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
 
 
 class IngestError(CompsketchError):
     """An ingest that broke off. What was written stays written, and running it again goes on from there.
 
-    The fault itself is the `__cause__`; `indexed` counts the photos written before it.
+    The fault itself is the `__cause__`; `summary` has the counts, and `indexed` of it the photos written before.
     """
 
-    def __init__(self, message: str, indexed: int = 0) -> None:
+    def __init__(self, message: str, summary: IngestSummary) -> None:
         super().__init__(message)
-        self.indexed = indexed
+        self.summary = summary
+        self.indexed = summary.indexed

@@ -3,17 +3,19 @@
     read     1 thread   iterate(source), ask the collection which photos it holds as they are, leave those out
     decode   N threads  bytes -> (image_size, image_size, 3) uint8; a bad photo fails here, alone
     encode   caller     batches -> vectors; a batch that fails is tried photo by photo
-    write    1 thread   upsert; a photo counts as indexed once the collection has acknowledged it
+    write    1 thread   upsert, then flush; a photo counts as indexed once the collection has acknowledged it
 
-The stages overlap: decoding and the encoder release the GIL. Memory is bounded, whatever the source's length, by
+The stages overlap: decoding and the encoder release the GIL. Memory is bounded, whatever the source's length and
+however slow the server, by
 
     pixels    (4 x batch_size + decoders) x 3 x image_size^2 bytes         queued, collected and being encoded
     decoding  decoders x (max_bytes + about 9 x max_pixels) bytes          for the largest allowed photo at full scale
-    records   CHUNK + 3 x decoders of them, of which at most CHUNK_BYTES + 3 x decoders x max_bytes of data
-    vectors   4 x batch_size x 4 x dim bytes
+    records   2 x CHUNK + decoders of them, of which at most 2 x (CHUNK_BYTES + max_bytes) of data
+    vectors   4 x batch_size x 4 x (dim, and F where features are kept) bytes, and a message of `rows.MESSAGE_BYTES`
     failures  MAX_FAILURES reasons
 
-The mark for resuming is the collection itself, so running again goes on where the last run stopped.
+The mark for resuming is the collection itself, so running again goes on where the last run stopped. An upsert that was
+not acknowledged (a time-out, a server that went away) is made again: with stable ids that leaves each photo once.
 """
 
 from __future__ import annotations
@@ -21,27 +23,35 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from compsketch_milvus.errors import IngestError, SourceError
+from compsketch_milvus.encoding import encode
+from compsketch_milvus.errors import CollectionError, IngestError, SourceError
 from compsketch_milvus.pipeline import Aborted, Channel, Crew
 from compsketch_milvus.records import ImageRecord, PhotoVector
+from compsketch_milvus.rejects import Rejects
+from compsketch_milvus.retry import Backoff, Retry
+from compsketch_milvus.server import RefusedError
+from compsketch_milvus.shard import Shard
 from compsketch_milvus.sources import Source, iterate
+from compsketch_milvus.tally import Failure, IngestProgress, IngestSummary, Tally
 from encoders.errors import ImageError
 from encoders.images import Limits, Photo, load_photo
 
-__all__ = ["MAX_FAILURES", "Failure", "IngestProgress", "IngestSummary", "ingest"]
+if TYPE_CHECKING:
+    from compsketch_milvus.features import FeatureStore
+
+__all__ = ["Failure", "IngestProgress", "IngestSummary", "ingest"]
 
 CHUNK = 256  # records asked for in one question to the collection
 CHUNK_BYTES = 64 * 1024 * 1024
-MAX_FAILURES = 10_000
 PROGRESS_SECONDS = 0.1
 DEADLINE_SECONDS = 10.0  # for the threads to end when an ingest breaks off
+WAITING_SECONDS = 0.5  # the same while one of them waits for a server, which may take for ever
 
 
 class Collection(Protocol):
@@ -54,91 +64,10 @@ class Collection(Protocol):
     def flush(self) -> None: ...
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A photo that could not be indexed, and why."""
+class Stop(Protocol):
+    """What tells an ingest to stop, such as a threading.Event."""
 
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class IngestProgress:
-    """How far an ingest is; `total` is None until the source has been counted, or where it can be read only once."""
-
-    read: int
-    indexed: int
-    skipped: int
-    failed: int
-    total: int | None
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Photos done (indexed, skipped or failed) a second."""
-        return (self.indexed + self.skipped + self.failed) / max(self.seconds, 1e-9)
-
-
-@dataclass(frozen=True)
-class IngestSummary:
-    """What an ingest did: read == indexed + skipped + len(failed) + failures_dropped.
-
-    Args:
-        read: photos that the source named.
-        indexed: photos written.
-        skipped: photos that the collection held already, or that the source named twice.
-        failed: photos that could not be indexed, each with its reason; the first 10,000.
-        seconds: wall-clock time.
-        images_per_second: indexed / seconds.
-        failures_dropped: failures beyond the first 10,000, counted without their reasons.
-    """
-
-    read: int
-    indexed: int
-    skipped: int
-    failed: list[Failure]
-    seconds: float
-    images_per_second: float
-    failures_dropped: int = 0
-
-
-@dataclass
-class _Tally:
-    """The counts, shared by the threads."""
-
-    read: int = 0
-    indexed: int = 0
-    skipped: int = 0
-    failed: int = 0
-    total: int | None = None
-    failures: list[Failure] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, *, read: int = 0, indexed: int = 0, skipped: int = 0) -> None:
-        with self.lock:
-            self.read, self.indexed, self.skipped = self.read + read, self.indexed + indexed, self.skipped + skipped
-
-    def fail(self, source: str, reason: str) -> None:
-        with self.lock:
-            self.failed += 1
-            if len(self.failures) < MAX_FAILURES:
-                self.failures.append(Failure(source, reason))
-
-    def progress(self) -> IngestProgress:
-        with self.lock:
-            seconds = time.monotonic() - self.started
-            return IngestProgress(self.read, self.indexed, self.skipped, self.failed, self.total, seconds)
-
-    def summary(self) -> IngestSummary:
-        if self.read != self.indexed + self.skipped + self.failed:
-            raise RuntimeError(
-                f"read {self.read} != {self.indexed} indexed + {self.skipped} skipped + {self.failed} failed"
-            )
-        seconds = time.monotonic() - self.started
-        dropped = self.failed - len(self.failures)
-        rate = self.indexed / max(seconds, 1e-9)
-        return IngestSummary(self.read, self.indexed, self.skipped, self.failures, seconds, rate, dropped)
+    def is_set(self) -> bool: ...
 
 
 def ingest(
@@ -150,6 +79,11 @@ def ingest(
     force: bool = False,
     progress: Callable[[IngestProgress], None] | None = None,
     limits: Limits | None = None,
+    shard: Shard | None = None,
+    rejects: str | Path | None = None,
+    stop: Stop | None = None,
+    backoff: Backoff | None = None,
+    keep_features: FeatureStore | None = None,
 ) -> IngestSummary:
     """Index the photos of a source.
 
@@ -164,16 +98,38 @@ def ingest(
         force: index also what the collection holds already.
         progress: called on the caller's thread, at most ten times a second and once at the end.
         limits: ceilings on one photo's bytes and pixels.
+        shard: this worker's share, where several work on one source; None for all of it.
+        rejects: a file to which each failure is appended as it happens, and which is a source for another ingest.
+        stop: once it is set, nothing more is taken from the source; what is decoded is encoded and written.
+        backoff: how long to try again while the server is away or busy.
+        keep_features: where the photos' features are kept, too; what it does not hold is encoded again.
 
     Raises:
-        SourceError: the source is no good, and nothing was read from it.
+        SourceError: the source is no good, and nothing was read from it; or `rejects` cannot be written.
         IngestError: the source, the encoder or the collection gave way in the middle. What was written stays, and
-            running the same ingest again goes on from there. The fault is the `__cause__`.
+            running the same ingest again goes on from there. The fault is the `__cause__`, the counts are in `summary`.
     """
     decoders = decoders if decoders is not None else os.cpu_count() or 1
     if batch_size < 1 or decoders < 1:
         raise SourceError(f"batch_size {batch_size}, decoders {decoders}: both must be at least 1")
-    return _Ingest(collection, source, batch_size, decoders, force, progress, limits or Limits()).run()
+    with ExitStack() as stack:
+        if rejects is not None and Path(rejects).resolve() in _files(source):
+            raise SourceError(f"{rejects}: is the source itself; give another file for what fails this time")
+        log = stack.enter_context(Rejects(rejects)) if rejects is not None else None
+        return _Ingest(
+            collection,
+            source,
+            batch_size=batch_size,
+            decoders=decoders,
+            force=force,
+            progress=progress,
+            limits=limits or Limits(),
+            shard=shard,
+            tally=Tally(log),
+            stop=stop,
+            backoff=backoff or Backoff(),
+            kept=keep_features,
+        ).run()
 
 
 class _Ingest:
@@ -183,28 +139,37 @@ class _Ingest:
         self,
         collection: Collection,
         source: Source,
+        *,
         batch_size: int,
         decoders: int,
         force: bool,
         progress: Callable[[IngestProgress], None] | None,
         limits: Limits,
+        shard: Shard | None,
+        tally: Tally,
+        stop: Stop | None,
+        backoff: Backoff,
+        kept: FeatureStore | None,
     ) -> None:
         self.collection, self.source, self.batch_size, self.decoders = collection, source, batch_size, decoders
-        self.force, self.progress, self.limits = force, progress, limits
+        self.force, self.progress, self.limits, self.shard = force, progress, limits, shard
+        self.tally, self.stop, self.kept = tally, stop, kept
         self.size: int = collection.encoder.image_size
-        self.tally = _Tally()
-        self.records: Channel[ImageRecord] = Channel(2 * decoders)
+        self.records: Channel[ImageRecord] = Channel(CHUNK_BYTES, weigh=_weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
         self.vectors: Channel[list[PhotoVector]] = Channel(2)
         self.crew = Crew(self.records, self.photos, self.vectors)
+        self.reading = Retry(backoff, self.records.pause)
+        self.writing = Retry(backoff, self.vectors.pause)
         self.client_lock = threading.Lock()  # MilvusClient promises nothing about threads: one call at a time
-        self.in_flight: set[str] = set()  # ids read, and not yet written, failed or left out
-        self.in_flight_lock = threading.Lock()
+        self.all_read = False
+        self.draining = False
         self.over = threading.Event()
         self.reported = 0.0
 
     def run(self) -> IngestSummary:
         """Run the stages to their end, or break them off and say why."""
+        self.heed_stop()
         try:
             self.crew.start(self.read, self.records, name="ingest-read")
             for number in range(self.decoders):
@@ -212,44 +177,62 @@ class _Ingest:
             self.crew.start(self.write, name="ingest-write")
             if self.progress is not None and _countable(self.source):
                 threading.Thread(target=self.count, name="ingest-count", daemon=True).start()
-            self.encode()
+            self.encode_all()
             self.vectors.close()
-            while not self.crew.join(PROGRESS_SECONDS):
+            # A reader that is told to stop may be stuck in its source: nobody waits for it.
+            while not self.crew.join(PROGRESS_SECONDS, but="ingest-read" if self.draining else ""):
+                if self.crew.aborted:
+                    raise Aborted
+                self.heed_stop()
                 self.report()
-            if not self.crew.aborted:
-                self.collection.flush()
         except Aborted:
             pass  # a stage died: its error is below
-        except Exception as error:  # the encoder, the flush, the caller's progress
+        except Exception as error:  # the encoder, the caller's progress
             self.crew.abort(error)
         except BaseException:  # Ctrl-C: end the threads, then go
+            waiting = self.status()
             self.crew.abort(Aborted())
-            self.crew.join(DEADLINE_SECONDS)
+            self.crew.join(WAITING_SECONDS if waiting else DEADLINE_SECONDS)
             raise
         finally:
             self.over.set()
-        self.crew.join(DEADLINE_SECONDS)
-        if self.crew.error is not None:
-            raise self.failure(self.crew.error) from self.crew.error
+        if self.crew.aborted:
+            self.crew.join(DEADLINE_SECONDS)
+            raise self.failure() from self.crew.errors[0]
         self.report(last=True)
-        return self.tally.summary()
+        summary = self.tally.summary()
+        if summary.abandoned and not self.draining:
+            raise RuntimeError(f"{summary.abandoned} photos of {self.tally.read} got lost on the way")
+        return replace(summary, drained=self.draining and (not self.all_read or summary.abandoned > 0))
 
-    def failure(self, error: BaseException) -> Exception:
-        """What the caller gets for the error of a stage."""
-        if isinstance(error, SourceError) and self.tally.read == 0:
-            return SourceError(str(error))
-        detail = str(error) or type(error).__name__
+    def failure(self) -> Exception:
+        """What the caller gets for the errors of the stages."""
+        first, *others = self.crew.errors
+        if isinstance(first, SourceError) and self.tally.read == 0:
+            return SourceError(str(first))
+        words = "; also: ".join(dict.fromkeys(str(error) or type(error).__name__ for error in (first, *others)))
+        summary = self.tally.summary()
         return IngestError(
-            f"ingest stopped after {self.tally.indexed} photos were written: {detail}; "
+            f"ingest stopped after {summary.indexed} photos were written: {words}; "
             "put that right and run the same ingest again, it goes on from there",
-            self.tally.indexed,
+            summary,
         )
+
+    def heed_stop(self) -> None:
+        """Once told to stop, end the reading; what was read and is not decoded is left for the next run."""
+        if not self.draining and self.stop is not None and self.stop.is_set():
+            self.draining = True
+            self.records.end()
+
+    def own(self) -> Iterator[ImageRecord]:
+        """The source's records that are this worker's."""
+        return (record for record in iterate(self.source) if self.shard is None or self.shard.holds(record.id))
 
     def count(self) -> None:
         """Count the source, for the time left. Only a convenience: an error here is the reader's to report."""
         total = 0
         try:
-            for _ in iterate(self.source):
+            for _ in self.own():
                 total += 1
                 if self.over.is_set():
                     return
@@ -260,71 +243,52 @@ class _Ingest:
     def read(self) -> None:
         chunk: list[ImageRecord] = []
         held = 0
-        for record in iterate(self.source):
-            self.tally.add(read=1)
+        for record in self.own():
+            if self.records.pause(0):
+                raise Aborted
             if record.error is not None:
-                self.tally.fail(record.source, record.error)
-            elif not self.enter(record.id):
-                self.tally.add(skipped=1)
-            else:
+                self.tally.refuse(record, record.error)
+            elif self.tally.take(record):
                 chunk.append(record)
-                held += len(record.data or b"")
-            if len(chunk) >= CHUNK or held >= CHUNK_BYTES:
+                held += _weight(record)
+            if held >= CHUNK_BYTES:
                 self.pass_on(chunk)
                 chunk, held = [], 0
-            if self.crew.aborted:
-                raise Aborted
         self.pass_on(chunk)
+        self.all_read = True
 
     def pass_on(self, chunk: list[ImageRecord]) -> None:
         """Hand over the records of a chunk that the collection does not hold as they are."""
-        stored: dict[str, dict[str, Any]] = {}
-        if chunk and not self.force:
-            names = sorted({name for record in chunk for name in record.fields})
-            with self.client_lock:
-                stored = self.collection.stored([record.id for record in chunk], names)
+        stored = self.reading(lambda: self.look_up(chunk)) if chunk and not self.force else {}
         chunk.reverse()
         while chunk:  # popped, so that data is not held twice
             record = chunk.pop()
             held = stored.get(record.id)
-            if held is not None and all(held.get(name) == value for name, value in record.fields.items()):
-                self.leave([record.id])
-                self.tally.add(skipped=1)
+            same = held is not None and all(held.get(name) == value for name, value in record.fields.items())
+            if same and (self.kept is None or self.kept.holds(record)):
+                self.tally.skip(record)
             else:
                 self.records.put(record)
 
-    def enter(self, id: str) -> bool:
-        """Take an id on board; False if it is there: named twice, and the first is still under way.
-
-        Taken on before the collection is asked, so that no id falls between the two: once it is off board it is stored.
-        """
-        with self.in_flight_lock:
-            fresh = id not in self.in_flight
-            self.in_flight.add(id)
-            return fresh
-
-    def leave(self, ids: Sequence[str]) -> None:
-        with self.in_flight_lock:
-            self.in_flight.difference_update(ids)
-
-    def fail(self, record: ImageRecord, reason: str) -> None:
-        self.tally.fail(record.source, reason.removeprefix(f"{record.source}: "))
-        self.leave([record.id])
+    def look_up(self, chunk: list[ImageRecord]) -> dict[str, dict[str, Any]]:
+        names = sorted({name for record in chunk for name in record.fields})
+        with self.client_lock:
+            return self.collection.stored([record.id for record in chunk], names)
 
     def decode(self) -> None:
         for record in self.records:
             try:
-                content = record.data if record.data is not None else record.path
-                photo = load_photo(content, self.size, limits=self.limits)  # type: ignore[arg-type]  # one is given
+                photo = load_photo(record.content(self.limits.max_bytes), self.size, limits=self.limits)
             except ImageError as error:
-                self.fail(record, str(error))
+                self.tally.fail(record, str(error))
             else:
                 # The bytes are not needed any more: without them the record weighs next to nothing.
                 self.photos.put((ImageRecord(record.id, record.source, fields=record.fields), photo))
 
-    def encode(self) -> None:
+    def encode_all(self) -> None:
         batch: list[tuple[ImageRecord, Photo]] = []
         while True:
+            self.heed_stop()
             try:
                 item = self.photos.get(timeout=PROGRESS_SECONDS)
             except TimeoutError:
@@ -333,64 +297,74 @@ class _Ingest:
             if item is not None:
                 batch.append(item)
             if batch and (item is None or len(batch) == self.batch_size):
-                self.encode_batch(batch)
+                self.hand_over(encode(self.collection.encoder, batch, self.tally.fail, features=self.kept is not None))
                 batch = []
                 self.report()
             if item is None:
                 return
 
-    def encode_batch(self, batch: list[tuple[ImageRecord, Photo]]) -> None:
-        vectors: Sequence[np.ndarray | None]
-        try:
-            vectors = self.vectors_of([photo for _, photo in batch])
-        except Exception as error:
-            vectors = self.one_by_one(batch, error)
-        done = []
-        for (record, photo), vector in zip(batch, vectors, strict=True):
-            if vector is None:
-                continue
-            if np.isfinite(vector).all():
-                done.append(PhotoVector(record.id, record.source, photo.width, photo.height, vector, record.fields))
-            else:
-                self.fail(record, "the encoder gave a vector that is not finite; leave the photo out and report it")
-        if done:
-            self.vectors.put(done)
-
-    def vectors_of(self, photos: Sequence[Photo]) -> Sequence[np.ndarray]:
-        encoder = self.collection.encoder
-        vectors: np.ndarray = encoder.encode_images([photo.pixels for photo in photos])
-        if vectors.shape != (len(photos), encoder.dim):
-            raise ValueError(f"encoder {encoder.name} gave {vectors.shape}, expected {(len(photos), encoder.dim)}")
-        return list(vectors)
-
-    def one_by_one(self, batch: list[tuple[ImageRecord, Photo]], cause: Exception) -> list[np.ndarray | None]:
-        """After a failed batch: only the photo at fault fails. Where all of several do, it is the encoder's fault."""
-        vectors: list[np.ndarray | None] = []
-        reasons: list[tuple[ImageRecord, str]] = []
-        for record, photo in batch:
-            try:
-                vectors.append(self.vectors_of([photo])[0])
-            except Exception as error:
-                vectors.append(None)
-                reasons.append((record, str(error) or type(error).__name__))
-        if len(reasons) == len(batch) > 1:
-            raise cause
-        for record, reason in reasons:
-            self.fail(record, f"the encoder refused it ({reason}); leave the photo out")
-        return vectors
+    def hand_over(self, photos: list[PhotoVector]) -> None:
+        """Queue photos for writing, reporting for as long as the writer has no room: it may wait for a server."""
+        while photos and not self.vectors.offer(photos, PROGRESS_SECONDS):
+            self.heed_stop()
+            self.report()
 
     def write(self) -> None:
         for batch in self.vectors:
+            if self.kept is not None:
+                self.kept.add(batch)  # before the rows: what is stored is kept
+            try:
+                self.put(batch)
+            except (CollectionError, RefusedError) as error:
+                self.put_one_by_one(batch, error)
+        self.writing(self.flush)
+
+    def put(self, batch: list[PhotoVector]) -> None:
+        def upsert() -> None:
             with self.client_lock:
                 self.collection.upsert(batch)
-            self.tally.add(indexed=len(batch))
-            self.leave([photo.id for photo in batch])
+
+        self.writing(upsert)
+        self.tally.wrote(batch)
+
+    def put_one_by_one(self, batch: list[PhotoVector], cause: Exception) -> None:
+        """After a refused batch: only the photo at fault fails. Where all of several do, it is another's fault."""
+        refused: list[tuple[PhotoVector, Exception]] = []
+        for photo in batch:
+            try:
+                self.put([photo])
+            except (CollectionError, RefusedError) as error:
+                refused.append((photo, error))
+        if len(refused) == len(batch) > 1:
+            raise cause
+        for photo, reason in refused:
+            self.tally.fail(photo, f"it cannot be stored ({reason}); change its fields, or leave it out")
+
+    def flush(self) -> None:
+        with self.client_lock:
+            self.collection.flush()
+
+    def status(self) -> str:
+        """What the progress has to say: that it finishes early, what it waits for."""
+        finishing = "finishing what is decoded" if self.draining else ""
+        return "; ".join(filter(None, (finishing, self.writing.status or self.reading.status)))
 
     def report(self, *, last: bool = False) -> None:
         now = time.monotonic()
         if self.progress is not None and (last or now - self.reported >= PROGRESS_SECONDS):
             self.reported = now
-            self.progress(self.tally.progress())
+            self.progress(self.tally.progress("" if last else self.status()))
+
+
+def _weight(record: ImageRecord) -> int:
+    """What a record takes of CHUNK_BYTES, so that neither many of them nor large ones are too much."""
+    return max(len(record.data or b""), CHUNK_BYTES // CHUNK)
+
+
+def _files(source: Source) -> set[Path]:
+    """The files that a source names itself."""
+    items = source if isinstance(source, (list, tuple)) else [source]
+    return {Path(item).expanduser().resolve() for item in items if isinstance(item, (str, Path))}
 
 
 def _countable(source: Source) -> bool:

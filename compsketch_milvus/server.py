@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WAIT",
     "DiskFullError",
+    "RefusedError",
     "connect_server",
     "guard",
     "lite_path",
@@ -33,9 +34,27 @@ __all__ = [
 
 WAIT = 10  # seconds for a short call; an int, because pymilvus ignores a float
 _SCHEMES = ("http", "https", "tcp", "unix")
-_FULL = ("No space left", "File too large", "Disk quota exceeded", "Errno 28", "Errno 27", "disk quota")
+_FULL = (
+    "No space left",
+    "File too large",
+    "Errno 28",
+    "Errno 27",
+    "Disk quota exceeded",
+    "disk quota exceeded",
+    "disk limit exceeded",
+)
 _ABSENT = ("Fail connecting", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Deadline Exceeded", "closed channel")
 _DENIED = ("auth check failure", "UNAUTHENTICATED", "PERMISSION_DENIED", "permission deny")
+# Milvus' codes of what passes: not ready or unavailable (of pymilvus: cannot connect), too many requests, rate limit,
+# late clock, no resources; a collection or partition that is being loaded or recovers; a replica, shard, segment or
+# node of a server that starts or moves its data; cancelled, timed out. Code 1: Milvus' "not ready", pymilvus' unknown.
+_PASSING = {2, 4, 8, 11, 12, 103, 106, 202, 305, 401, 500, 501, 503, 504, 600, 601, 602}
+_PASSING |= {901, 902, 903, 904, 905, 906, 1002, 1807, 10000, 10001}
+_PASSING_STATES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
+_PASSING_WORDS = ("not ready", "not healthy", "closed channel", "Deadline Exceeded", "deadline exceeded")
+_TOO_LARGE = "larger than max"  # a message's RESOURCE_EXHAUSTED, and does not pass
+# Of Milvus' codes: memory, disk or quota used up, not implemented, no such collection or not loaded, no privilege.
+_NOT_THE_ROWS = {3, 7, 9, 10, 100, 101, 102, 1400, 1401}
 _TALKATIVE = (
     "grpc._server",  # Milvus Lite runs one in this process, and does not know every call that pymilvus tries
     "pymilvus.decorators",
@@ -138,9 +157,16 @@ class DiskFullError(ServerError):
     """Milvus could not write. What it stored before is kept."""
 
 
+class RefusedError(ServerError):
+    """Milvus answers, and does not take what it was sent; the next call may well succeed."""
+
+
 @contextmanager
 def guard(doing: str, uri: str, *, expression: str = "") -> Iterator[None]:
     """Turn what Milvus raises inside into a ServerError, or into a CollectionError for a refused filter.
+
+    The ServerError is `transient` where the same call may succeed in a while, and a RefusedError where Milvus answers
+    and finds fault with what it was sent.
 
     Args:
         doing: the verb for the message, such as "search".
@@ -176,16 +202,32 @@ def _translated(error: Exception, cause: BaseException, doing: str, uri: str, ex
         return ServerError(f'{place}: needs Milvus Lite: pip install "compsketch-milvus[lite]"')
     if any(sign in everything for sign in _DENIED):
         return ServerError(f"{place}: Milvus does not accept the token; set --token or MILVUS_TOKEN")
+    passing = _passes(error, everything)
     if any(sign in everything for sign in _ABSENT):
         return ServerError(
             f"{place}: no Milvus answers (could not {doing}); is it running, and are address and token right? "
-            "Set --uri, or MILVUS_URI; a file ending in .db needs no server"
+            "Set --uri, or MILVUS_URI; a file ending in .db needs no server",
+            transient=passing,
         )
     if "Open local milvus failed" in words:
         return ServerError(f"{place}: Milvus Lite cannot open it ({cause}); give another --uri")
-    if expression and getattr(error, "code", None) in (1, 6, 1100, 65535):
+    code = getattr(error, "code", None)
+    if expression and code in (1, 6, 1100, 65535):
         return CollectionError(f"filter {expression!r} was refused by Milvus: {words}")
-    return ServerError(f"{place}: Milvus refused to {doing}: {words}")
+    message = f"{place}: Milvus refused to {doing}: {words}"
+    refused = _TOO_LARGE in everything or (isinstance(code, int) and code not in _NOT_THE_ROWS)
+    return RefusedError(message) if refused and not passing else ServerError(message, transient=passing)
+
+
+def _passes(error: Exception, everything: str) -> bool:
+    """Whether an error of Milvus or gRPC is of the kind that passes by itself."""
+    code: Any = getattr(error, "code", None)
+    code = code() if callable(code) else code
+    if _TOO_LARGE in everything:
+        return False
+    if getattr(code, "name", None) in _PASSING_STATES or code in _PASSING or getattr(error, "retriable", False):
+        return True
+    return code == 1 and any(words in everything for words in _PASSING_WORDS)
 
 
 def _words(error: Exception, expression: str) -> str:

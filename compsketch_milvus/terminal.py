@@ -76,6 +76,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     for name in ("compsketch_milvus", "encoders"):
         logging.getLogger(name).handlers[:] = [handler]
+    logging.getLogger("compsketch_milvus.indexing").setLevel(logging.INFO)  # which index is built, and why
 
 
 def refuse(message: str, as_json: bool) -> None:
@@ -151,7 +152,7 @@ class IngestBar(_Bar):
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
         self.last: IngestProgress | None = None
-        self._every, self._said = every, time.monotonic()
+        self._every, self._said, self._waiting = every, time.monotonic(), False
         self._bar = _progress(
             TextColumn("ingest"),
             BarColumn(),
@@ -159,17 +160,21 @@ class IngestBar(_Bar):
             TextColumn("{task.fields[rate]:.1f}/s"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[failed]} failed", style="red"),
+            TextColumn("{task.fields[status]}", style="yellow", markup=False),
         )
-        self._task = self._bar.add_task("ingest", total=None, rate=0.0, failed=0)
+        self._task = self._bar.add_task("ingest", total=None, rate=0.0, failed=0, status="")
 
     def __call__(self, now: IngestProgress) -> None:
         """Show how far the ingest is."""
         self.last = now
         done = now.indexed + now.skipped + now.failed
-        self._bar.update(self._task, completed=done, total=now.total, rate=now.rate, failed=now.failed)
-        if self._bar.disable and time.monotonic() - self._said >= self._every:
+        shown: dict[str, Any] = {"rate": now.rate, "failed": now.failed, "status": now.status}
+        self._bar.update(self._task, completed=done, total=now.total, **shown)
+        news = bool(now.status) and not self._waiting
+        self._waiting = bool(now.status)
+        if self._bar.disable and (news or time.monotonic() - self._said >= self._every):
             self._said = time.monotonic()
-            note(f"ingest: {self.counts()}, {now.rate:.1f}/s")
+            note(f"ingest: {self.counts()}, {now.rate:.1f}/s" + f"; {now.status}" * self._waiting)
 
     def counts(self) -> str:
         """The counts in words."""

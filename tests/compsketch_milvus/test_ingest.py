@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 from compsketch_milvus import ingest as ingest_module
+from compsketch_milvus import retry, tally
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.errors import CompsketchError, IngestError, SourceError
+from compsketch_milvus.errors import CollectionError, CompsketchError, IngestError, ServerError, SourceError
 from compsketch_milvus.ingest import Failure, IngestProgress, ingest
 from compsketch_milvus.records import ImageRecord, PhotoVector
+from compsketch_milvus.retry import Backoff
+from compsketch_milvus.server import DiskFullError, RefusedError
+from compsketch_milvus.shard import Shard
 from compsketch_milvus.sources import iterate
 
 
@@ -219,6 +223,9 @@ def test_a_full_disk_stops_the_run_and_the_next_goes_on(collection, photos, monk
         ingest(collection, photos, batch_size=2)
     assert caught.value.__cause__ is full
     assert caught.value.indexed == len(collection.rows) == 4
+    summary = caught.value.summary
+    assert counts(summary) == (4, 4, 0, 0)
+    assert summary.abandoned <= 6  # how far the reader was, nobody knows
     assert collection.flushes == 0
     monkeypatch.setattr(collection, "upsert", upsert)
     assert counts(ingest(collection, photos, batch_size=2)) == (10, 6, 4, 0)
@@ -318,14 +325,15 @@ def test_progress_knows_the_total_while_a_slow_run_lasts(collection, photos, mon
 
 
 def test_reasons_are_bounded_and_the_rest_counted(collection, monkeypatch):
-    monkeypatch.setattr(ingest_module, "MAX_FAILURES", 3)
+    monkeypatch.setattr(tally, "MAX_FAILURES", 3)
     summary = ingest(collection, [ImageRecord(str(n), f"junk {n}", data=b"junk") for n in range(8)])
-    assert (summary.read, len(summary.failed), summary.failures_dropped) == (8, 3, 5)
+    assert (summary.read, len(summary.failed), summary.failures_dropped, summary.failures) == (8, 3, 5, 8)
 
 
 def test_queues_are_bounded_by_a_slow_encoder(collection, photos, monkeypatch):
     """No stage runs ahead by more than the docstring's formula allows."""
     read, encoded, ahead = [0], [0], [0]
+    monkeypatch.setattr(ingest_module, "CHUNK", 100)
 
     def source():
         for number in range(600):
@@ -342,7 +350,29 @@ def test_queues_are_bounded_by_a_slow_encoder(collection, photos, monkeypatch):
 
     monkeypatch.setattr(collection.encoder, "encode_images", slow)
     assert counts(ingest(collection, source(), batch_size=8, decoders=2)) == (600, 600, 0, 0)
-    assert ahead[0] <= ingest_module.CHUNK + 3 * 2 + 4 * 8 + 2
+    assert ahead[0] <= 2 * 100 + 2 + 4 * 8 + 2
+
+
+def test_large_records_are_bounded_by_their_bytes(collection, photos, monkeypatch):
+    """Photos held as bytes: two chunks of 10,000 bytes and one photo a decoder, not 256 photos."""
+    read, written, ahead = [0], [0], [0]
+    monkeypatch.setattr(ingest_module, "CHUNK_BYTES", 10_000)
+    upsert, data = collection.upsert, (photos / "1.png").read_bytes().ljust(2000, b"\0")
+
+    def source():
+        for number in range(60):
+            read[0] += 1
+            yield ImageRecord(str(number), f"photo {number}", data=data)
+
+    def slow(records):
+        time.sleep(0.01)
+        ahead[0] = max(ahead[0], read[0] - written[0])
+        written[0] += len(records)
+        return upsert(records)
+
+    monkeypatch.setattr(collection, "upsert", slow)
+    assert counts(ingest(collection, source(), batch_size=1, decoders=1)) == (60, 60, 0, 0)
+    assert ahead[0] <= 2 * 5 + 1 + 8 + 1
 
 
 def test_stages_overlap(collection, photos, monkeypatch):
@@ -360,3 +390,219 @@ def test_stages_overlap(collection, photos, monkeypatch):
     monkeypatch.setattr(collection.encoder, "encode_images", slow_encode)
     monkeypatch.setattr(collection, "upsert", slow_upsert)
     assert ingest(collection, photos, batch_size=1).seconds < 1.7
+
+
+# --- a server that is away, slow, or refuses ---
+
+
+def quickly(deadline: float = 5.0) -> Backoff:
+    return Backoff(first=0.01, ceiling=0.05, deadline=deadline)
+
+
+def failing(method, times: int, error: Exception, *, after: bool = False):
+    """The method, which at its first calls raises; with `after` once it has done its work, as a time-out may."""
+    left = [times]
+
+    def call(*arguments):
+        if left[0]:
+            left[0] -= 1
+            if after:
+                method(*arguments)
+            raise error
+        return method(*arguments)
+
+    return call
+
+
+AWAY = ServerError("http://milvus: no Milvus answers (could not store photos); is it running?", transient=True)
+
+
+@pytest.mark.parametrize("method", ["stored", "upsert", "flush"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_server_that_comes_back_is_waited_for(collection, photos, monkeypatch, method, after):
+    monkeypatch.setattr(collection, method, failing(getattr(collection, method), 3, AWAY, after=after))
+    assert counts(ingest(collection, photos, batch_size=4, backoff=quickly())) == (10, 10, 0, 0)
+    assert len(collection.rows) == collection.encoder.images == 10
+    assert collection.flushes >= 1
+
+
+def test_meanwhile_the_progress_says_so(collection, photos, monkeypatch):
+    monkeypatch.setattr(collection, "upsert", failing(collection.upsert, 4, AWAY))
+    seen: list[IngestProgress] = []
+    backoff = Backoff(first=0.15, ceiling=0.15)
+    assert counts(ingest(collection, photos, batch_size=1, backoff=backoff, progress=seen.append)) == (10, 10, 0, 0)
+    said = {progress.status for progress in seen}
+    assert "waiting for 0 s, trying again: http://milvus: no Milvus answers (could not store photos)" in said
+    assert seen[-1].status == ""
+
+
+def test_a_server_that_stays_away_ends_the_ingest_with_its_counts(collection, photos, monkeypatch):
+    monkeypatch.setattr(collection, "upsert", failing(collection.upsert, 10**6, AWAY))
+    (photos / "bad.png").touch()
+    with pytest.raises(IngestError, match=r"no Milvus answers .*tried \d+ times in 0 s.*run the same") as caught:
+        ingest(collection, photos, backoff=quickly(deadline=0.2))
+    summary = caught.value.summary
+    assert summary.read == summary.indexed + summary.skipped + summary.failures == summary.failures <= 1
+    assert summary.abandoned + summary.read == 11
+
+
+@pytest.mark.parametrize("error", [ServerError("no such collection"), DiskFullError("the disk is full")])
+def test_what_does_not_pass_is_not_tried_again(collection, photos, monkeypatch, error):
+    calls = []
+    monkeypatch.setattr(collection, "upsert", lambda records: calls.append(1) or failing(None, 1, error)(records))
+    with pytest.raises(IngestError) as caught:
+        ingest(collection, photos, backoff=quickly())
+    assert caught.value.__cause__ is error
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("error", [CollectionError("no number"), RefusedError("no number")])
+def test_a_refused_row_fails_alone(collection, photos, monkeypatch, error):
+    upsert = collection.upsert
+
+    def picky(records):
+        if any(record.source.endswith("3.png") for record in records):
+            raise error
+        return upsert(records)
+
+    monkeypatch.setattr(collection, "upsert", picky)
+    for batch_size in (4, 1):
+        summary = ingest(collection, photos, batch_size=batch_size, force=True)
+        assert counts(summary) == (10, 9, 0, 1)
+        assert summary.failed[0].reason == "it cannot be stored (no number); change its fields, or leave it out"
+
+
+def test_a_server_that_refuses_all_rows_stops_the_run(collection, photos, monkeypatch):
+    monkeypatch.setattr(collection, "upsert", failing(collection.upsert, 10**6, RefusedError("wrong schema")))
+    with pytest.raises(IngestError, match="stopped after 0 photos were written: wrong schema") as caught:
+        ingest(collection, photos, batch_size=5)
+    assert caught.value.summary.failed == []
+
+
+def test_a_slow_server_holds_the_reader_back(collection, photos, monkeypatch):
+    """600 photos, but never more on the way than the docstring's formula allows."""
+    read, ahead = [0], [0]
+    monkeypatch.setattr(ingest_module, "CHUNK", 50)
+    upsert = collection.upsert
+
+    def source():
+        for number in range(400):
+            read[0] += 1
+            yield ImageRecord(str(number), f"photo {number}", path=photos / "1.png")
+
+    def slow(records):
+        time.sleep(0.02)
+        ahead[0] = max(ahead[0], read[0] - len(collection.rows))
+        return upsert(records)
+
+    monkeypatch.setattr(collection, "upsert", slow)
+    assert counts(ingest(collection, source(), batch_size=8, decoders=2)) == (400, 400, 0, 0)
+    assert ahead[0] <= 2 * 50 + 2 + 8 * 8 + 2
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_is_away(collection, photos, monkeypatch):
+    release = threading.Event()
+
+    def silent(records):
+        release.wait(20)
+
+    def interrupts(progress: IngestProgress) -> None:
+        if progress.status:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(collection, "upsert", silent)
+    monkeypatch.setattr(retry, "SLOW_SECONDS", 0.2)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ingest(collection, photos, progress=interrupts)
+    assert time.monotonic() - started < 3
+    release.set()
+
+
+def test_no_decoders_exception_is_lost(collection, photos, monkeypatch):
+    barrier = threading.Barrier(2)
+
+    def dies(content, *arguments, **options):
+        barrier.wait(5)
+        raise ZeroDivisionError(f"a bug in {threading.current_thread().name}")
+
+    monkeypatch.setattr(ingest_module, "load_photo", dies)
+    with pytest.raises(IngestError) as caught:
+        ingest(collection, photos, decoders=2)
+    assert all(f"a bug in ingest-decode-{number}" in str(caught.value) for number in range(2))
+    assert caught.value.summary.read == 0
+
+
+# --- stopping early ---
+
+
+def test_told_to_stop_it_finishes_what_is_decoded_and_the_next_run_does_the_rest(collection, photos):
+    stop = threading.Event()
+
+    def source():
+        for number in range(1500):
+            yield ImageRecord(str(number), f"photo {number}", path=photos / "1.png")
+
+    def stops(progress: IngestProgress) -> None:
+        if progress.indexed >= 8:
+            stop.set()
+
+    summary = ingest(collection, source(), batch_size=4, stop=stop, progress=stops)
+    assert summary.drained
+    assert 8 <= summary.indexed == summary.read == len(collection.rows) == collection.encoder.images < 1500
+    assert collection.flushes == 1
+    again = ingest(collection, source(), batch_size=256)
+    assert (counts(again), again.drained) == ((1500, 1500 - summary.indexed, summary.indexed, 0), False)
+
+
+def test_a_source_that_is_stuck_does_not_keep_it_from_stopping(collection, photos):
+    stop, release = threading.Event(), threading.Event()
+
+    def stuck():
+        yield ImageRecord("a", "photo a", path=photos / "1.png")
+        stop.set()
+        release.wait(20)
+        yield ImageRecord("b", "photo b", path=photos / "2.png")
+
+    started = time.monotonic()
+    summary = ingest(collection, stuck(), stop=stop)
+    assert time.monotonic() - started < 5
+    assert (counts(summary), summary.abandoned, summary.drained) == ((0, 0, 0, 0), 1, True)
+    release.set()
+
+
+def test_a_stop_after_the_sources_end_changes_nothing(collection, photos, monkeypatch):
+    stop, flush = threading.Event(), collection.flush
+
+    def flushes():
+        stop.set()
+        time.sleep(0.3)
+        flush()
+
+    monkeypatch.setattr(collection, "flush", flushes)
+    summary = ingest(collection, photos, stop=stop)
+    assert (counts(summary), summary.drained) == ((10, 10, 0, 0), False)
+
+
+def test_a_stop_before_the_start_reads_nothing(collection, photos):
+    stop = threading.Event()
+    stop.set()
+    summary = ingest(collection, photos, stop=stop)
+    assert (summary.indexed, summary.drained, summary.read) == (0, True, 0)
+
+
+# --- several workers ---
+
+
+def test_shards_share_a_source_and_nothing_is_left_or_done_twice(collection, photos):
+    (photos / "bad.png").touch()
+    summaries = [ingest(collection, photos, shard=Shard(index, 3)) for index in (1, 2, 3)]
+    assert sum(summary.read for summary in summaries) == 11
+    assert sum(summary.indexed for summary in summaries) == collection.encoder.images == len(collection.rows) == 10
+    assert sum(summary.failures for summary in summaries) == 1
+
+
+def test_the_total_of_a_shard_is_its_own(collection, photos):
+    totals: list[int | None] = []
+    summary = ingest(collection, photos, shard=Shard(1, 2), progress=lambda progress: totals.append(progress.total))
+    assert totals[-1] in (summary.read, None)

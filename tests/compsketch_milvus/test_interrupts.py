@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -86,28 +88,78 @@ def test_only_this_collections_index_files_go(tmp_path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_an_ingest_in_words_and_the_next_goes_on(tmp_path, number) -> None:
+@pytest.fixture
+def photos(tmp_path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for index in range(6):
-        Image.new("RGB", (32, 32), (40 * index, 90, 20)).save(folder / f"{index}.png")
-    environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
-    flags = ["ingest", str(folder), "--uri", str(tmp_path / "p.db"), "--batch-size", "2", "--json"]
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), *flags]
+    for index in range(12):
+        Image.new("RGB", (32, 32), (20 * index, 90, 20)).save(folder / f"{index}.png")
+    return folder
+
+
+@contextmanager
+def ingesting(folder: Path, *, batches: int) -> Iterator[subprocess.Popen[str]]:
+    """A `compsketch ingest` of two photos a batch, which takes a second each, at the start of its last of `batches`."""
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         assert running.stdout is not None
-        for _ in range(3):  # at the third, the first batch has had a second to reach the collection
+        for _ in range(batches):
             assert running.stdout.readline() == "encoding\n"
-        running.send_signal(number)
-        out, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err
-    assert "Traceback" not in err
-    assert json.loads(out.splitlines()[-1])["error"].startswith("interrupted after")
+        yield running
+        running.kill()
 
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+
+def command(folder: Path) -> list[str]:
+    flags = ["ingest", str(folder), "--uri", str(folder.parent / "p.db"), "--batch-size", "2", "--json"]
+    return [sys.executable, "-c", textwrap.dedent(PROGRAM), *flags]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}"}
+
+
+def ended(running: subprocess.Popen[str], status: int) -> dict:
+    """The JSON of a program that ended with a status, and without a traceback."""
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == status, err
+    assert "Traceback" not in err
+    return json.loads(out.splitlines()[-1])
+
+
+def finish(folder: Path) -> dict:
+    """Run the same ingest again, to its end."""
+    again = subprocess.run(command(folder), env=environment(), capture_output=True, text=True, timeout=60, check=True)
     answer = json.loads(again.stdout.splitlines()[-1])
-    assert (answer["failed"], answer["indexed"] + answer["skipped"]) == ([], 6)
-    assert answer["skipped"] >= 2
+    assert (answer["failed"], answer["read"], answer["drained"]) == ([], 12, False)
+    assert answer["indexed"] + answer["skipped"] == 12
+    return answer
+
+
+def test_ctrl_c_ends_an_ingest_in_words_and_the_next_goes_on(photos) -> None:
+    with ingesting(photos, batches=3) as running:  # the first batch has had a second to reach the collection
+        running.send_signal(signal.SIGINT)
+        assert ended(running, 130)["error"].startswith("interrupted after")
+    assert finish(photos)["skipped"] >= 2
+
+
+def test_sigterm_lets_it_finish_what_is_decoded_and_the_next_goes_on(photos) -> None:
+    with ingesting(photos, batches=1) as running:
+        running.send_signal(signal.SIGTERM)
+        answer = ended(running, 0)
+    assert answer["drained"]
+    assert answer["next"] == "run the same ingest again, it goes on from there"
+    assert 2 <= answer["indexed"] == answer["read"] < 12
+    assert answer["skipped"] == len(answer["failed"]) == 0
+    assert finish(photos)["skipped"] == answer["indexed"]
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(photos, second) -> None:
+    with ingesting(photos, batches=1) as running:
+        running.send_signal(signal.SIGTERM)
+        assert running.stdout is not None
+        assert running.stdout.readline() == "encoding\n"  # still at work
+        running.send_signal(second)
+        assert ended(running, 130)["error"].startswith("interrupted after")
+    finish(photos)

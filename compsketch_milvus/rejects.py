@@ -1,0 +1,84 @@
+"""The reject file: what an ingest could not index, a JSON object a line, and a source for the next ingest.
+
+{"source": "/photos/a.jpg", "id": "5f…", "reason": "cannot be decoded …", "fields": {"year": 1999}}
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from compsketch_milvus.errors import SourceError
+from compsketch_milvus.records import FACTS
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from compsketch_milvus.records import ImageRecord, PhotoVector
+
+__all__ = ["Rejects", "original"]
+
+_KEYS = {"source", "id", "reason", "fields"}
+
+
+class Rejects:
+    """A reject file, open for appending; a context manager. Several processes may append to one file.
+
+    Args:
+        path: the file, made where it is missing; what it holds stays.
+
+    Raises:
+        SourceError: it cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self._lock = threading.Lock()
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")  # a line that a full disk cut
+        except OSError as error:
+            raise SourceError(f"{self.path}: cannot be written ({error.strerror}); give another --rejects") from error
+
+    def add(self, record: ImageRecord | PhotoVector, reason: str) -> None:
+        """Append a photo; it is on the disk when this returns.
+
+        Raises:
+            SourceError: the disk is full.
+        """
+        fields = {name: value for name, value in record.fields.items() if name not in FACTS}  # which are found anew
+        line = {"source": record.source, "id": record.id, "reason": reason, "fields": fields}
+        written = json.dumps(line).encode("ascii") + b"\n"
+        try:
+            with self._lock:
+                if os.write(self._file, written) < len(written):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._file)
+        except OSError as error:
+            raise SourceError(f"{self.path}: cannot be written ({error.strerror}); free some space") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def original(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest's row that a line of a reject file stands for: `source` and fields; None for any other row.
+
+    No manifest has an object for a cell, so `fields` tells the two apart.
+    """
+    if set(row) != _KEYS or not isinstance(row["fields"], dict):
+        return None
+    return {"source": row["source"], **row["fields"]}
