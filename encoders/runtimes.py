@@ -125,7 +125,7 @@ def compile_module(
         )
     if precision is not None and precision not in PRECISIONS:
         raise CompsketchError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    place = _device(device)
+    place = find_device(device)
     threads = _threads(threads)
     has_openvino = importlib.util.find_spec("openvino") is not None
     kind, why = choose(runtime, place.type, has_openvino)
@@ -163,7 +163,12 @@ def choose(asked: str, device: str, has_openvino: bool) -> tuple[str, str]:
     return asked, f"runtime={asked} was asked for"
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        CompsketchError: There is none of that name here.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:

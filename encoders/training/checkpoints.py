@@ -72,7 +72,7 @@ def check_config(path: Path, found: Mapping[str, Any], expected: Any) -> None:
 def save_state(path: Path, config: Any, position: Mapping[str, Any], **parts: Any) -> None:
     """Write a checkpoint whole or not at all: its configuration, where the run is, and each part's state."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    _write(path, {"config": plain(config), "position": dict(position), **states})
+    write_whole(path, {"config": plain(config), "position": dict(position), **states})
 
 
 def load_state(path: Path, config: Any, **parts: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def load_state(path: Path, config: Any, **parts: Any) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    state = _read(path)
+    state = read_whole(path)
     check_config(path, state.get("config", {}), config)
     for name, part in parts.items():
         if state[name]:  # a CPU's scaler has none, and a GPU's would refuse that
@@ -93,7 +93,7 @@ def load_state(path: Path, config: Any, **parts: Any) -> dict[str, Any]:
 
 def save_result(path: Path, config: Any, weights: Mapping[str, torch.Tensor], **content: Any) -> Path:
     """Write a stage's result, with the configuration that made it, whole or not at all."""
-    _write(path, {"config": plain(config), **content, "weights": {k: v.cpu() for k, v in weights.items()}})
+    write_whole(path, {"config": plain(config), **content, "weights": {k: v.cpu() for k, v in weights.items()}})
     return path
 
 
@@ -104,7 +104,7 @@ def load_result(path: Path, config: Any) -> dict[str, Any]:
         DataError: There is none, or it is another configuration's.
     """
     find_result(path)
-    state = _read(path)
+    state = read_whole(path)
     check_config(path, state.get("config", {}), config)
     return state
 
@@ -126,16 +126,34 @@ def find_result(path: Path) -> None:
         raise DataError(f"{path}: no such result; run `compsketch train {path.stem}` with this --out first")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_whole(path: Path, *names: str) -> dict[str, Any]:
+    """A stage's file, on the CPU.
+
+    Args:
+        path: The file.
+        names: Of what it has to hold.
+
+    Raises:
+        DataError: It is damaged, or none of a stage.
+    """
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
     except OSError:
         raise
     except Exception as error:  # a damaged archive or pickle has a dozen names
-        raise DataError(f"{path} is damaged, or no file of a stage of training: delete it and run the stage") from error
+        raise foreign(path) from error
+    if not set(names) <= set(state):
+        raise foreign(path)
+    return state
 
 
-def _write(path: Path, state: dict[str, Any]) -> None:
+def foreign(path: Path) -> DataError:
+    """What is said of a file that no stage of training can have written as it is."""
+    return DataError(f"{path} is damaged, or no file of a stage of training: delete it and run the stage")
+
+
+def write_whole(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a stage's file whole or not at all."""
     fresh = path.with_suffix(".new")
-    torch.save(state, fresh)
+    torch.save(dict(state), fresh)
     fresh.replace(path)

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from encoders.errors import DataError
 from encoders.objects import ObjectEncoder, Pooled
 from encoders.runtimes import Normalise, compile_module
 from encoders.training.checkpoints import digest, save_arrays
-from encoders.training.data import TrainingSet, crops
+from encoders.training.data import FEW, TrainingSet, crops
 
 MIN_AREA = 0.01  # of its photo: smaller boxes are no crops
 
@@ -44,6 +45,19 @@ def crop_list(data: TrainingSet) -> tuple[list[tuple[Path, np.ndarray, int]], np
     jobs += [(path, whole, int(starts[-1]) + i) for i, path in enumerate(data.labelled)]
     words = [*(word for row in data.words for word in row), *data.labels]
     return jobs, np.array([data.number[word] for word in words], np.int64)
+
+
+def check_crops(data: TrainingSet, count: int) -> None:
+    """See that stage 1 has something to learn photos from: ``count`` of the crops are large enough.
+
+    Raises:
+        DataError: None is.
+    """
+    if not count:
+        raise DataError(
+            f"no object to cut out of {len(data.photos)} photos: none of {sum(map(len, data.boxes))} boxes covers over "
+            f"{MIN_AREA:.0%} of its photo, and no labels.json has {FEW} photos a class; add photos of larger objects"
+        )
 
 
 def crop_features(data: TrainingSet, model: ObjectEncoder, folder: Path, threads: int, device: str = "cpu") -> Crops:

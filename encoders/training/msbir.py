@@ -24,7 +24,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
-from encoders.training.crops import MIN_AREA, compute_crops, crop_list
+from encoders.training.crops import MIN_AREA, check_crops, compute_crops, crop_list
 from encoders.training.data import TrainingSet, crops
 from encoders.training.loop import Course, Work, adam, autocast, begin, constant, fit, generator
 from encoders.training.losses import contrastive, triplet
@@ -83,12 +83,17 @@ class Batch(NamedTuple):
 
 
 class PhotoDraw:
-    """Draws crops of photos, decoded and varied each time."""
+    """Draws crops of photos, decoded and varied each time.
+
+    Raises:
+        DataError: There are none.
+    """
 
     def __init__(self, data: TrainingSet) -> None:
         jobs, kinds = crop_list(data)
         found = [(path, box, first + i) for path, boxes, first in jobs for i, box in enumerate(boxes)
                  if (box[2:] - box[:2]).prod() > MIN_AREA]  # fmt: skip
+        check_crops(data, len(found))
         self.crops = [(path, box) for path, box, _ in found]
         self.classes = kinds[[number for _, _, number in found]]
         self.chance = evenly(self.classes)

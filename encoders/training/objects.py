@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from encoders.errors import DataError
 from encoders.evaluation.metrics import average_precision, precision_at
 from encoders.objects import ObjectConfig, ObjectEncoder, normalise
 from encoders.training.augment import rasters
 from encoders.training.checkpoints import save_result
-from encoders.training.crops import Crops, crop_features
+from encoders.training.crops import Crops, check_crops, crop_features
 from encoders.training.data import TrainingSet
 from encoders.training.edges import Edges, edge_maps
 from encoders.training.loop import Course, Work, adam, autocast, begin, fit, generator, one_cycle
@@ -115,8 +116,8 @@ class Config:
     def rate(self, done: float) -> float:
         """The learning rate's factor, given the part of the run that is done."""
         epoch, start = done * len(self.plan), 0
-        for cycle in self.cycles:
-            if epoch < start + len(cycle.plan) or cycle is self.cycles[-1]:
+        for number, cycle in enumerate(self.cycles, start=1):
+            if epoch < start + len(cycle.plan) or number == len(self.cycles):
                 return cycle.rate * one_cycle((epoch - start) / len(cycle.plan))
             start += len(cycle.plan)
         raise ValueError("a run has at least one cycle")
@@ -138,9 +139,14 @@ class SketchDraw:
         data: The sketches.
         photo_classes: Classes that have photos.
         weight: How much likelier a sketch is whose class has photos.
+
+    Raises:
+        DataError: There are no sketches.
     """
 
     def __init__(self, data: TrainingSet, photo_classes: np.ndarray, weight: float) -> None:
+        if not data.sketches.words:
+            raise DataError("no sketches to train on: the few there are, are all held out; add more")
         self.drawings = data.sketches.drawings
         self.classes = np.array([data.number[word] for word in data.sketches.words])
         chance = np.where(np.isin(self.classes, photo_classes), weight, 1.0)
@@ -242,12 +248,16 @@ def train(config: Config, work: Work) -> Path:
 
     Returns:
         Path of ``objects.pt``: sizes, vocabulary and the averaged weights.
+
+    Raises:
+        DataError: There is no sketch or no object of a photo to learn from.
     """
     with begin(work, config.photos) as (device, data, unseen):
         torch.manual_seed(config.seed)
         model = ObjectEncoder(config.objects, len(data.vocabulary), config.pretrained)
         with first_alone():
             seen_crops = crop_features(data, model, work.out, work.threads, str(device))
+            check_crops(data, len(seen_crops.classes))
             unseen_crops = crop_features(unseen, model, work.out, work.threads, str(device))
             edges = edge_maps(data, work.out) if any(phase.edges for _, phase in config.plan) else None
         weights = {cycle.photo_class_weight for cycle in config.cycles}
@@ -310,7 +320,7 @@ def read(model: ObjectEncoder, unseen: TrainingSet, photos: Crops, batch: int = 
     spec, config, device = model.sketch_trunk.spec, model.config, model.classes.device
     classes = np.array([unseen.number[word] for word in unseen.sketches.words])
     drawings = unseen.sketches.drawings
-    vectors = []
+    vectors = [torch.zeros(0, config.dim, device=device)]
     for start in range(0, len(drawings), batch):
         pictures = rasters(drawings[start : start + batch], None, config.sketch_size, config.line_width)
         with autocast(device):
@@ -329,13 +339,15 @@ def measure(model: ObjectEncoder, unseen: TrainingSet, photos: Crops) -> dict[st
     """Held-out sketches and crops: accuracies, and mAP and P@10 of crops ranked by a sketch.
 
     Returns:
-        sketch_accuracy, sketch_accuracy_photo_classes (classes that have crops), crop_accuracy, map, p10.
+        sketch_accuracy, sketch_accuracy_photo_classes (classes that have crops), crop_accuracy, map, p10; without what
+        there is nothing to measure on.
     """
     found = read(model, unseen, photos)
-    return {
-        "sketch_accuracy": float(found.sketches.mean()),
-        "sketch_accuracy_photo_classes": float(found.sketches[found.with_photos].mean()),
-        "crop_accuracy": float(found.crops.mean()),
-        "map": float(average_precision(found.hits, found.hits, k=found.hits.shape[1]).mean()),
-        "p10": float(precision_at(found.hits, k=10).mean()),
+    each = {
+        "sketch_accuracy": found.sketches,
+        "sketch_accuracy_photo_classes": found.sketches[found.with_photos],
+        "crop_accuracy": found.crops,
+        "map": average_precision(found.hits, found.hits, k=found.hits.shape[1]),
+        "p10": precision_at(found.hits, k=10),
     }
+    return {name: float(values.mean()) for name, values in each.items() if len(values)}

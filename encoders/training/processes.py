@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from encoders.errors import CompsketchError
+from encoders.runtimes import find_device
 
 PATIENCE = timedelta(days=1)  # the others wait while the first process computes features of all photos
 
@@ -37,13 +38,14 @@ def team(device: str) -> Iterator[torch.device]:
     """Join the other processes, if torchrun started this one and it has not joined yet, and leave them at the end.
 
     Args:
-        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU where there is one. Of several processes on a machine each
+            takes a GPU of its own, in their order; then "cuda:N" is refused, which would be one GPU for all.
 
     Yields:
         The device that this process computes on.
 
     Raises:
-        CompsketchError: There is no such device.
+        CompsketchError: There is no such device, or it is one for several processes.
     """
     place = _place(device)
     joined = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
@@ -61,18 +63,14 @@ def team(device: str) -> Iterator[torch.device]:
 def _place(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise CompsketchError(f"unknown device {device!r}: choose cpu, cuda, cuda:0, ..., or auto") from error
-    if place.type not in ("cpu", "cuda"):
-        raise CompsketchError(f"training runs on cpu and cuda, not on {device!r}")
+    place, here = find_device(device), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if place.type == "cpu":
         return place
-    index = int(os.environ.get("LOCAL_RANK", "0")) if place.index is None else place.index
-    if index >= torch.cuda.device_count():
-        raise CompsketchError(f"device {device!r} is not here (GPUs: {torch.cuda.device_count()}): choose cpu or auto")
-    return torch.device("cuda", index)
+    if place.index is None:
+        return find_device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    if here > 1:
+        raise CompsketchError(f"device {device!r} would be one GPU for {here} processes: choose cuda, one for each")
+    return place
 
 
 @contextmanager

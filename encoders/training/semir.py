@@ -15,6 +15,7 @@ import torch
 
 from encoders.semir import MODEL, sentence_vectors
 from encoders.training import projection, spatial
+from encoders.training.checkpoints import read_whole, write_whole
 from encoders.training.data import read_training_set
 from encoders.training.loop import Work
 from encoders.training.processes import first_alone, team
@@ -57,14 +58,15 @@ def embed_names(vocabulary: list[str], path: Path) -> None:
 
     Raises:
         CompsketchError: The sentence model is not installed.
+        DataError: What is there is damaged, or no such file.
     """
-    if not path.exists() or torch.load(path, weights_only=True)["vocabulary"] != vocabulary:
+    if not path.exists() or read_whole(path, "vocabulary", "names", "model")["vocabulary"] != vocabulary:
         save_names(path, vocabulary, torch.from_numpy(sentence_vectors(tuple(vocabulary))), MODEL)
 
 
 def save_names(path: Path, vocabulary: list[str], names: torch.Tensor, model: str) -> None:
     """Write names' unit vectors (K, C) and the name of the model that they are of."""
-    torch.save({"vocabulary": vocabulary, "names": names, "model": model}, path)
+    write_whole(path, {"vocabulary": vocabulary, "names": names, "model": model})
 
 
 def _share_views(theirs: Path, ours: Path) -> None:

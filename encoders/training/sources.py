@@ -20,7 +20,7 @@ from encoders.photos import SpatialNetworks
 from encoders.semir import SemirNetworks
 from encoders.training.asking import AskConfig
 from encoders.training.augment import rasters
-from encoders.training.checkpoints import digest
+from encoders.training.checkpoints import digest, foreign, read_whole
 from encoders.training.crops import crop_features
 from encoders.training.data import TrainingSet
 from encoders.training.loop import autocast
@@ -28,11 +28,18 @@ from encoders.training.vectors import CropVectors, MixedVectors, NameVectors, Sk
 
 
 def load_objects(path: Path) -> tuple[ObjectEncoder, list[str]]:
-    """f_s and f_i, the result of stage 1, and its vocabulary."""
-    stored = torch.load(path, weights_only=True)
+    """f_s and f_i, the result of stage 1, and its vocabulary.
+
+    Raises:
+        DataError: It is damaged, or no result of stage 1.
+    """
+    stored = read_whole(path, "vocabulary", "objects", "weights")
     vocabulary = list(stored["vocabulary"])
-    model = ObjectEncoder(ObjectConfig(**stored["objects"]), len(vocabulary))
-    model.load_state_dict(stored["weights"])
+    try:
+        model = ObjectEncoder(ObjectConfig(**stored["objects"]), len(vocabulary))
+        model.load_state_dict(stored["weights"])
+    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: torch, of weights of another size
+        raise foreign(path) from error
     return model.eval(), vocabulary
 
 
@@ -46,7 +53,7 @@ def bundle_networks(path: Path, config: Mapping[str, Any]) -> tuple[dict[str, An
     Returns:
         The configuration, completed, and the networks; T_I and f_t are to be filled in.
     """
-    stored = torch.load(path, weights_only=True)
+    stored = read_whole(path)
     if "names" in stored:
         whole = {**config, "words": {"model": stored["model"], "channels": stored["names"].shape[1]}}
         networks = SemirNetworks(whole)
@@ -78,9 +85,9 @@ def open_source(
         seed: Of the variation.
 
     Raises:
-        DataError: Stage 1 was trained on other classes.
+        DataError: Stage 1 was trained on other classes, or its result is damaged.
     """
-    stored = torch.load(path, weights_only=True)
+    stored = read_whole(path, "vocabulary")
     if list(stored["vocabulary"]) != data.vocabulary:
         raise DataError(f"{path} was trained on other classes than --data has; train stage 1 on this data again")
     kinds, others = (np.array([data.number[word] for word in part.sketches.words], int) for part in (data, unseen))

@@ -23,6 +23,12 @@ def test_an_epoch_has_its_phase_and_its_cycle():
     assert [cycle.photo_class_weight for cycle, _ in TWICE.plan] == [3.0, 3.0, 3.0, 8.0]
 
 
+def test_one_cycle_may_come_twice():
+    cycle = Cycle((Phase(2, 96),))
+    twice = Config(cycles=(cycle, cycle))
+    assert [twice.rate(done) for done in (0.25, 0.75)] == pytest.approx([one_cycle(0.5)] * 2)
+
+
 @pytest.mark.parametrize(
     ("done", "expected"),
     [

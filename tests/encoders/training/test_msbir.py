@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from encoders.data.manifest import Box, Drawing, Facts, Photo, write_photos, write_sketches
+from encoders.errors import DataError
 from encoders.objects import ObjectConfig
-from encoders.training import msbir
+from encoders.training import msbir, objects
 from encoders.training.data import read_training_set
 from encoders.training.log import read_log
 from encoders.training.loop import Work, generator
@@ -67,6 +70,30 @@ def test_the_drawn_photo_shows_the_class(drawn, data_folder):
     )
     assert red[0] > red[1] + 30  # most crops are hidden by no other object
     assert red[0] > red[2] + 30
+
+
+@pytest.mark.parametrize("stage", [objects, msbir])
+def test_photos_without_an_object_to_cut_out_are_refused(stage, tmp_path):
+    """Boxes of two thousandths of their photo, and no labelled photos."""
+    box = Box("Cat", 0.1, 0.1, 0.12, 0.2, word="cat")
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / "images" / name)
+    photos = [Photo("a.jpg", 40, 30, "train", (box,)), Photo("b.jpg", 40, 30, "validation", (box,))]
+    write_photos(tmp_path / "photos.parquet", photos, Facts("photos", "test", "nowhere"))
+    sketches = [Drawing("cat", str(i), (np.array([[0, 1], [0, 1]], np.float32),)) for i in range(30)]
+    write_sketches(tmp_path / "sketches.parquet", sketches, Facts("sketches", "test", "nowhere"))
+    config = CONFIG if stage is msbir else objects.Config(objects=replace(SIZES, share_late=False), pretrained=False)
+    said = "no object to cut out of 1 photos: none of 1 boxes covers over 1% of its photo, and no labels.json has 5"
+    with pytest.raises(DataError, match=said):
+        stage.train(config, Work(tmp_path, tmp_path / "out", threads=1))
+
+
+def test_sketches_that_are_all_held_out_are_refused(data_folder):
+    data = read_training_set(data_folder)
+    none = replace(data, sketches=data.sketches.select(np.zeros(len(data.sketches.words))))
+    with pytest.raises(DataError, match="no sketches to train on: the few there are, are all held out; add more"):
+        SketchDraw(none, np.array([0]), 3.0)
 
 
 def test_the_result_shares_the_late_weights_and_no_others(result):

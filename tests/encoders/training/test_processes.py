@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from encoders.errors import CompsketchError
+from encoders.training import processes
 from encoders.training.processes import first_alone, gather, per_process, rank, team, world
 
 HERE = Path(__file__).parent
@@ -60,11 +61,29 @@ def test_one_process_is_a_team_of_its_own():
 
 @pytest.mark.parametrize(
     ("device", "words"),
-    [("tpu9000", "unknown device 'tpu9000': choose cpu, cuda"), ("meta", "not on 'meta'"), ("cuda:99", "is not here")],
+    [
+        ("tpu9000", "unknown device 'tpu9000'; choose cpu or cuda"),
+        ("meta", "'meta' is not supported; choose cpu or cuda"),
+        ("cuda:99", "'cuda:99', but torch sees [0-9]+ CUDA devices"),
+    ],
 )
 def test_a_device_that_is_not_there_is_told_in_words(device, words):
     with pytest.raises(CompsketchError, match=words), team(device):
         pass
+
+
+def test_each_process_of_a_machine_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert processes._place("cuda:1") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert processes._place("cuda") == processes._place("auto") == torch.device("cuda", 1)
+    with pytest.raises(CompsketchError, match="'cuda:0' would be one GPU for 2 processes: choose cuda, one for each"):
+        processes._place("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(CompsketchError, match="'cuda:2', but torch sees 2 CUDA devices"):
+        processes._place("cuda")
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):

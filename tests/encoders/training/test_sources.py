@@ -159,6 +159,25 @@ def test_a_stage_1_of_other_classes_is_refused(first, data, unseen, tmp_path, re
         open_source(path, renamed, unseen, AskConfig(), tmp_path, seed=0)
 
 
+@pytest.mark.parametrize("content", ["damaged", "foreign", "of another size"])
+def test_a_result_that_is_none_is_named(content, objects, data, unseen, tmp_path):
+    path = tmp_path / "objects.pt"
+    whole = torch.load(objects, weights_only=True)
+    if content == "damaged":
+        path.write_bytes(objects.read_bytes()[:1000])
+    elif content == "foreign":
+        torch.save({"state": whole["weights"]}, path)
+    else:
+        torch.save({**whole, "objects": {**whole["objects"], "hidden": 3}}, path)
+    said = r"objects\.pt is damaged, or no file of a stage of training: delete it and run the stage"
+    with pytest.raises(DataError, match=said):
+        open_source(path, data, unseen, AskConfig(), tmp_path, seed=0)
+    with pytest.raises(DataError, match=said):
+        load_objects(path)
+    with pytest.raises(DataError, match=said):
+        bundle_networks(path, {})
+
+
 def test_a_bundle_has_the_networks_of_its_stage_1(objects, names, data):
     rest = {
         "vocabulary": data.vocabulary,

