@@ -12,6 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_collection import EncoderSpec
+from compsketch_milvus.cli_project import Dim, Features, Live, Parts, Samples, Seed, fit_collection
+from compsketch_milvus.cli_token import Token, Uri
+from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.terminal import StageBar, command, emit
 
 __all__ = ["train"]
@@ -67,16 +71,40 @@ def spatial(
 @train.command()
 @command
 def projection(
-    data: Data,
-    out: Out = RUNS,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of sketches and annotated photos; or give --collection")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help=f"Folder for the results  [default with --data: {RUNS}]")] = None,
     recipe: Recipe = "default",
     device: Device = "auto",
     threads: Threads = 2,
     workers: Workers = 0,
+    collection: Live = None,
+    uri: Uri = None,
+    token: Token = None,
+    encoder: EncoderSpec = None,
+    features: Features = None,
+    samples: Samples = 8000,
+    dim: Dim = None,
+    m: Parts = 16,
+    seed: Seed = 0,
     as_json: Json = False,
-) -> None:
-    """Stage 3: PCA and OPQ (section 3.4), then the folder `bundle` in --out; needs both results before it there."""
-    _run(["projection"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+) -> int:
+    """Stage 3: PCA and OPQ (section 3.4).
+
+    With --data, a recipe's last stage: the folder `bundle` in --out; needs both results before it there.
+
+    With --collection, on photos that Milvus holds, read anew from their sources or taken from kept features: the bundle
+    --out, with the networks of --encoder and another fingerprint. `compsketch reproject` then makes a collection of it.
+    """
+    if (data is None) == (collection is None):
+        raise CompsketchError("fit on what? give --data FOLDER for a recipe's stage, or --collection NAME")
+    if collection is not None:
+        where = {"uri": uri, "token": token, "collection": collection, "encoder": encoder}
+        drawn = {"samples": samples, "dim": dim, "m": m, "seed": seed, "features": features}
+        return fit_collection(out, as_json, {**where, "device": None if device == "auto" else device}, **drawn)
+    _run(["projection"], recipe, as_json, data=data, out=out or RUNS, device=device, threads=threads, workers=workers)
+    return 0
 
 
 @train.command(name="all")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compsketch_milvus.encoder import Projecting
 from compsketch_milvus.errors import CollectionError, ServerError
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from compsketch_milvus.collection import SketchCollection
+    from compsketch_milvus.encoder import Encoder
 
-__all__ = ["Reprojection", "point_alias", "reproject"]
+__all__ = ["Reprojection", "open_successor", "point_alias", "reproject"]
 
 INDEXING = 3600  # seconds for the index of all rows
 NAMED = 5  # ids in a message
@@ -65,6 +66,25 @@ class Reprojection:
     missing_dropped: int
     alias: str | None
     seconds: float
+
+
+def open_successor(old: SketchCollection, name: str, encoder: Encoder, **where: Any) -> SketchCollection:
+    """Open the collection that is to be made of `old`, or make it: with its index, and with its partition key.
+
+    Args:
+        old: where the photos are.
+        name: of the new collection.
+        encoder: the new one.
+        **where: `uri`, `token` and `db_name`, as for `SketchCollection.open`.
+
+    Raises:
+        FingerprintError: there is such a collection, and it was made by another encoder.
+        CollectionError: it has another partition key, or the name does not fit.
+        ServerError: Milvus cannot be reached or refuses.
+    """
+    index = old.identity.index
+    like = {"index": index["want"], "index_params": index.get("given"), "partition_key": old.partition_key}
+    return type(old).open(name, encoder, attached=old.attached, **like, **where)
 
 
 def reproject(

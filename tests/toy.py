@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encoders.bundle import Bundle
 from encoders.calibration import Calibration, Sigmoid, group
 from encoders.explain import Explanation, explain, shares
 from encoders.images import load_photo
@@ -76,6 +77,18 @@ class TurnedEncoder(ToyEncoder):
 
     def project(self, features: np.ndarray) -> np.ndarray:
         return super().project(features[:, ::-1][:, : self.dim])
+
+
+class BundledEncoder(ToyEncoder):
+    """The toy's networks with the projection that a bundle holds."""
+
+    def __init__(self, bundle: Bundle, grid: int = 8) -> None:
+        super().__init__(grid, bundle.fingerprint)
+        self._projection = Projection.from_tensors(bundle.tensors)
+        self.name, self.networks, self.dim = bundle.config["name"], bundle.networks, self._projection.dim
+
+    def project(self, features: np.ndarray) -> np.ndarray:
+        return self._projection.apply(features)
 
 
 class JudgingEncoder(ToyEncoder):

@@ -1,0 +1,183 @@
+"""A projection (section 3.4) for the photos that a collection holds, instead of those a bundle was trained on."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compsketch_milvus.encoder import Projecting
+from compsketch_milvus.errors import CompsketchError
+from compsketch_milvus.features import FeatureStore, facts
+from compsketch_milvus.tally import Failure
+from compsketch_milvus.walk import Row, dynamic, record_of, rows
+from encoders.errors import ImageError
+from encoders.images import Limits, load_photo
+
+if TYPE_CHECKING:
+    from compsketch_milvus.collection import SketchCollection
+    from encoders.bundle import Bundle
+
+__all__ = ["Fitted", "Sample", "fit_projection", "sample_features"]
+
+BATCH = 16  # photos encoded at once
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Features of some of a collection's photos.
+
+    Args:
+        features: (N, F) float16.
+        rows: photos of the collection, of which these were drawn.
+        kept: how many of the N were kept features; the others were encoded anew.
+        unread: photos that were drawn and could not be read any more, each with its reason.
+    """
+
+    features: np.ndarray
+    rows: int
+    kept: int
+    unread: list[Failure]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A bundle with a new projection.
+
+    Args:
+        bundle: the new one.
+        sample: that it was fitted on.
+        dropped: keys of the old bundle's configuration that say nothing of the new one, and are not in it.
+    """
+
+    bundle: Bundle
+    sample: Sample
+    dropped: list[str]
+
+
+def fit_projection(
+    collection: SketchCollection,
+    bundle: Bundle,
+    *,
+    samples: int = 8000,
+    dim: int | None = None,
+    m: int = 16,
+    seed: int = 0,
+    features: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Fit PCA and OPQ on a sample of a live collection's photos.
+
+    Args:
+        collection: opened with the encoder of `bundle`.
+        bundle: whose networks are kept. Calibration and metrics do not carry over.
+        samples: photos, at most; 256 is the least, and 8000 take some minutes of decomposition on 2 cores.
+        dim: d of the new vectors; None for the bundle's.
+        m: bytes of the product quantiser to rotate for; divides `dim`.
+        seed: of the sample and of OPQ.
+        features: folder of kept features; what it lacks is read anew from its source.
+        progress: called with a stage, photos done and their number.
+
+    Raises:
+        CompsketchError: too few photos are left to fit on, or as `encoders.training.refitting.refit`.
+        ServerError: Milvus cannot be reached or refuses.
+    """
+    from encoders.training.refitting import refit
+
+    sample = sample_features(collection, samples, seed=seed, features=features, progress=progress)
+    told = {
+        "collection": collection.name,
+        "rows": sample.rows,
+        "photos": len(sample.features),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+    }
+    try:
+        fitted = refit(bundle, sample.features, told, dim, m, seed)
+    except CompsketchError as error:
+        lost = f", and {len(sample.unread)} more could not be read" if sample.unread else ""
+        raise CompsketchError(
+            f"collection {collection.name!r}, {len(sample.features)} photos{lost}: {error}"
+        ) from error
+    return Fitted(fitted, sample, sorted(set(bundle.config) - set(fitted.config)))
+
+
+def sample_features(
+    collection: SketchCollection,
+    samples: int,
+    *,
+    seed: int = 0,
+    features: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Sample:
+    """Features of photos of a collection, each as likely as any other; from kept ones, else from sources."""
+    say = progress or (lambda stage, done, total: None)
+    encoder = collection.encoder
+    if not isinstance(encoder, Projecting):
+        raise CompsketchError(f"encoder {encoder.name!r} gives no features to fit on: use a bundle on this machine")
+    store = None if features is None else FeatureStore(features, encoder)
+    total, drawn = _draw(collection, samples, seed)
+    found = np.zeros((len(drawn), encoder.features), np.float16)
+    kept, unread = 0, []
+    lacking = dict(drawn)
+    for id, row in _kept(store, drawn) if store is not None else ():
+        del lacking[id]
+        found[kept] = row
+        kept += 1
+    used = kept
+    for batch, failures in _encoded(collection, list(lacking.values())):
+        found[used : used + len(batch)] = batch
+        used += len(batch)
+        unread += failures
+        say("photos", used + len(unread), len(drawn))
+    return Sample(found[:used], total, kept, unread)
+
+
+def _draw(collection: SketchCollection, samples: int, seed: int) -> tuple[int, dict[str, Row]]:
+    """How many rows there are, and some of them by id: a reservoir, with the memory of the sample."""
+    rng, seen = random.Random(seed), 0
+    drawn: list[Row] = []
+    for page in rows(collection):
+        for row in page:
+            seen += 1
+            if len(drawn) < samples:
+                drawn.append(row)
+            elif (place := rng.randrange(seen)) < samples:
+                drawn[place] = row
+    return seen, {row["id"]: row for row in drawn}
+
+
+def _kept(store: FeatureStore, drawn: dict[str, Row]) -> Iterator[tuple[str, np.ndarray]]:
+    """The features that are kept of the photos as they are in the collection: (F,) each, the newest."""
+    wanted = {id: facts(row["source"], dynamic(row)) for id, row in drawn.items()}
+    for part in store.parts():
+        places = {photo.id: n for n, photo in enumerate(part.photos()) if wanted.get(photo.id) == photo.facts}
+        if places:
+            for id, row in zip(places, part.features(list(places.values())), strict=True):
+                del wanted[id]
+                yield id, row
+
+
+def _encoded(collection: SketchCollection, drawn: list[Row]) -> Iterator[tuple[np.ndarray, list[Failure]]]:
+    """Features of photos read anew, batch by batch, and those that cannot be read."""
+    encoder, limits = collection.encoder, Limits()
+
+    def read(row: Row) -> np.ndarray | Failure:
+        try:
+            return load_photo(record_of(row).content(limits.max_bytes), encoder.image_size, limits=limits).pixels
+        except (ImageError, OSError) as error:
+            return Failure(row["source"], str(error).removeprefix(f"{row['source']}: "))
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(drawn), BATCH):
+            photos = list(threads.map(read, drawn[start : start + BATCH]))
+            pixels = [photo for photo in photos if not isinstance(photo, Failure)]
+            yield encoder.embed_images(pixels), [photo for photo in photos if isinstance(photo, Failure)]
