@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from compsketch_milvus import indexing
+from compsketch_milvus.contents import LONG, count, look_up, remove, store
 from compsketch_milvus.errors import CollectionError, ServerError
 from compsketch_milvus.identity import PROPERTY, Identity
-from compsketch_milvus.index import IndexChoice, ServerFacts, choose, probe
+from compsketch_milvus.index import IndexChoice, ServerFacts, choose
+from compsketch_milvus.probing import GPU_WAIT, probe
 from compsketch_milvus.records import PhotoVector
-from compsketch_milvus.rows import batches, check_id
+from compsketch_milvus.rows import PARTITION_KEY_BYTES, check_partition_key
 from compsketch_milvus.server import (
     WAIT,
     DiskFullError,
@@ -26,10 +28,11 @@ from compsketch_milvus.server import (
     remove_index_files,
 )
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
+from compsketch_milvus.steps import Call, Done, Steps, Work, advance
 
 if TYPE_CHECKING:
     import numpy as np
-    from pymilvus import MilvusClient
+    from pymilvus import AsyncMilvusClient, MilvusClient
 
     from compsketch_milvus.encoder import Encoder, ImageLike
     from compsketch_milvus.ingest import IngestSummary
@@ -39,8 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SketchCollection"]
 
-LONG = 600  # seconds for what moves data
-IDS_A_CALL = 1000
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -53,12 +55,30 @@ class SketchCollection:
         uri: where it is, without credentials.
         facts: what is known of the server.
         index: the index in use, and why.
+        connect_async: opens an AsyncMilvusClient to the same server, in the same way.
+        wrote: whether photos were stored or deleted through this object, whose searches then see that unless told not.
+        identity: what it remembers of its making.
+        gpu_wait: seconds given to the server to build a first index on a GPU, where it is asked for one.
     """
 
-    def __init__(self, name: str, encoder: Encoder | None, client: MilvusClient, uri: str, facts: ServerFacts) -> None:
+    index: IndexChoice
+    identity: Identity
+    connect_async: Callable[[], AsyncMilvusClient]
+
+    def __init__(
+        self,
+        name: str,
+        encoder: Encoder | None,
+        client: MilvusClient,
+        uri: str,
+        facts: ServerFacts,
+        gpu_wait: int = GPU_WAIT,
+    ) -> None:
         self.name, self.client, self.uri, self.facts = name, client, public_uri(uri), facts
+        self.gpu_wait = gpu_wait
         self._encoder = encoder
         self._unusable: str | None = None
+        self.wrote = False
 
     @classmethod
     def open(
@@ -72,20 +92,26 @@ class SketchCollection:
         create: bool = True,
         index: str = "auto",
         index_params: Mapping[str, Any] | None = None,
+        gpu_wait: int = GPU_WAIT,
         attached: Mapping[str, Any] | None = None,
+        partition_key: str | None = None,
     ) -> SketchCollection:
         """Open a collection, or make it.
 
         Args:
-            name: letters, digits and underscores.
+            name: letters, digits and underscores; an alias stands for the collection that it names now.
             encoder: what its vectors are made with; None is enough for `info`, `count` and `delete`.
             uri: Milvus' address or a Milvus Lite file; None takes MILVUS_URI, else a file in the user's data folder.
             token: token or user:password; None takes MILVUS_TOKEN.
             db_name: database; None takes MILVUS_DB_NAME, else the default one.
             create: make the collection where there is none.
             index: "auto", or an index type; naming one that the collection does not have rebuilds its index.
-            index_params: parameters for building that replace the defaults.
+            index_params: parameters, for building or for searching, that replace the defaults.
+            gpu_wait: seconds given to a server to build a first index on a GPU, when a collection is made there, before
+                it counts as one that cannot.
             attached: of a new collection that stands beside another one, what it belongs to.
+            partition_key: of a new collection, name of the text field by whose value Milvus keeps photos apart, as for
+                tenants: a search whose filter gives the value looks at few others. Every photo has to have it.
 
         Raises:
             FingerprintError: the collection was made by another encoder.
@@ -96,18 +122,23 @@ class SketchCollection:
             raise CollectionError(
                 f"collection name {name!r}: use letters, digits and underscores, at most 255, no digit in front"
             )
+        if partition_key is not None:
+            check_partition_key(partition_key)
         settings = load_settings(uri=uri, token=token, db_name=db_name)
         secret = settings.token.get_secret_value() if settings.token else None
         path = lite_path(settings.uri)
         if path is not None and not path.exists() and (encoder is None or not create):
             raise CollectionError(f"{settings.uri}: there is no such Milvus Lite file; ingest photos first")
         address = settings.uri if path is None else str(path)
-        client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
+        where: dict[str, Any] = {"token": secret, "db_name": settings.db_name}
+        client: MilvusClient = connect_server(settings.uri, **where)
         try:
             with guard("connect", address):
                 facts = probe(client, address)
-            opened = cls(name, encoder, client, address, facts)
-            opened._prepare(create, index, dict(index_params or {}), dict(attached) if attached else None)
+            opened = cls(name, encoder, client, address, facts, gpu_wait)
+            kept = {"attached": dict(attached) if attached else None, "partition_key": partition_key}
+            opened._prepare(create, index, dict(index_params or {}), kept)
+            opened.connect_async = lambda: connect_server(settings.uri, client="AsyncMilvusClient", **where)
         except BaseException:
             client.close()
             raise
@@ -133,32 +164,97 @@ class SketchCollection:
             expression: the user's filter, where one is sent, for an error's message.
             **arguments: for the method; `timeout` is set where it is missing.
         """
+        with self.guarded(Call(doing, method, arguments, expression)) as call:
+            return getattr(self.client, call.method)(self.name, **call.arguments)
+
+    def check_usable(self) -> None:
+        """Refuse to go on after `close`, or after a full disk.
+
+        Raises:
+            ServerError: it says which.
+        """
         if self._unusable:
             raise ServerError(self._unusable)
-        arguments = {"timeout": WAIT, **arguments}
+
+    @contextmanager
+    def guarded(self, call: Call) -> Iterator[Call]:
+        """Around a call by any client: this package's errors, a timeout, and what this object remembers of it."""
+        self.check_usable()
+        self.wrote = self.wrote or call.method in ("upsert", "delete")
         try:
-            with guard(doing, self.uri, expression=expression):
-                return getattr(self.client, method)(self.name, **arguments)
+            with guard(call.doing, self.uri, expression=call.expression):
+                yield replace(call, arguments={"timeout": WAIT, **call.arguments})
         except DiskFullError as error:
             # After a flush that failed, Milvus Lite shows none of the rows until the file is opened again.
             self._unusable = str(error)
             raise
 
+    def carry_out(self, steps: Steps[T]) -> T:
+        """Take the steps of an operation, one after the other, and return its result."""
+        step = advance(steps)
+        while not isinstance(step, Done):
+            if isinstance(step, Work):
+                outcome = step.run()
+            else:
+                outcome = self.call(step.doing, step.method, expression=step.expression, **step.arguments)
+            step = advance(steps, outcome)
+        return cast(T, step.result)
+
     # --- making and opening ---
 
-    def _prepare(self, create: bool, index: str, params: dict[str, Any], attached: dict[str, Any] | None) -> None:
-        if self.call("look up the collection", "has_collection"):
-            described = self.call("describe the collection", "describe_collection")
-            self._identity = Identity.read(described, self.name)
-            if self._encoder is not None:
-                self._identity.check(self._encoder, self.name)
-            self.facts = replace(self.facts, dim=self.dim)
-            self._prepare_index(index, params)
-        else:
-            self._create(create, index, params, attached)
-        self._load()
+    def _prepare(self, create: bool, index: str, params: dict[str, Any], kept: dict[str, Any]) -> None:
+        if not self._exists():
+            choice = self._choice(create, index, params)
+            if not self._exists():  # another worker may have made it, while the server was asked for a GPU
+                self._create(choice, index, params, kept)
+        described = self.call("describe the collection", "describe_collection")
+        # An alias is followed once: if it is pointed elsewhere, this stays with the collection whose encoder it has.
+        asked, self.name = self.name, str(described.get("collection_name") or self.name)
+        self.identity = Identity.read(described, self.name)
+        if kept["partition_key"] not in (None, self.partition_key):
+            raise CollectionError(
+                f"collection {self.name!r} has partition key {self.partition_key!r}, not {kept['partition_key']!r}, "
+                "and that cannot be changed; ingest into another collection"
+            )
+        if self._encoder is not None:
+            self.identity.check(self._encoder, self.name, asked)
+        indexing.adopt(self, index, params)
+        self.load()
 
-    def _load(self) -> None:
+    def _exists(self) -> bool:
+        return bool(self.call("look up the collection", "has_collection"))
+
+    def _choice(self, create: bool, index: str, params: dict[str, Any]) -> IndexChoice:
+        """The index of a collection that does not exist yet, refused before anything is made."""
+        if not create or self._encoder is None:
+            with guard("list the collections", self.uri):
+                there = ", ".join(sorted(self.client.list_collections(timeout=WAIT))) or "none"
+            raise CollectionError(f"collection {self.name!r} does not exist at {self.uri}; there: {there}")
+        self.facts = replace(self.facts, dim=self._encoder.dim)
+        choose(self.facts, index, params)  # what is misspelt costs no question to the server
+        return indexing.chosen(self, index, params, rows=0)
+
+    def _create(self, choice: IndexChoice, index: str, params: dict[str, Any], kept: dict[str, Any]) -> None:
+        encoder, kinds = self.encoder, pymilvus().DataType
+        noted = Identity.noted(choice, index, params, self.facts)
+        identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted, **kept)
+        text, key = identity.to_json(), identity.partition_key
+        with guard("create the collection", self.uri):
+            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=text)
+            schema.add_field("id", kinds.VARCHAR, max_length=64, is_primary=True)
+            schema.add_field("source", kinds.VARCHAR, max_length=4096)
+            schema.add_field("width", kinds.INT64)
+            schema.add_field("height", kinds.INT64)
+            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=encoder.dim)
+            if key is not None:
+                schema.add_field(key, kinds.VARCHAR, max_length=PARTITION_KEY_BYTES, is_partition_key=True)
+        # Session: a search sees what this process wrote before it.
+        more = {"schema": schema, "properties": {PROPERTY: text}, "consistency_level": "Session"}
+        self.call("create the collection", "create_collection", timeout=LONG, **more)
+        indexing.build(self, choice)
+
+    def load(self) -> None:
+        """Load it, for searching and counting; a collection that is loaded stays so."""
         try:
             self.call("load the collection", "load_collection", timeout=LONG)
         except DiskFullError:
@@ -170,93 +266,34 @@ class SketchCollection:
             _log.warning("collection %r: an index file is damaged (%s); building the index again", self.name, error)
             self.call("load the collection", "load_collection", timeout=6 * LONG)
 
-    def _create(self, create: bool, index: str, params: dict[str, Any], attached: dict[str, Any] | None) -> None:
-        if not create or self._encoder is None:
-            with guard("list the collections", self.uri):
-                there = ", ".join(sorted(self.client.list_collections(timeout=WAIT))) or "none"
-            raise CollectionError(f"collection {self.name!r} does not exist at {self.uri}; there: {there}")
-        encoder, kinds = self._encoder, pymilvus().DataType
-        self.facts = replace(self.facts, dim=encoder.dim)
-        choice = choose(self.facts, index, params)  # refused before anything is made
-        noted = Identity.noted(choice, index)
-        self._identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted, attached=attached)
-        kept = self._identity.to_json()
-        with guard("create the collection", self.uri):
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=kept)
-            schema.add_field("id", kinds.VARCHAR, max_length=64, is_primary=True)
-            schema.add_field("source", kinds.VARCHAR, max_length=4096)
-            schema.add_field("width", kinds.INT64)
-            schema.add_field("height", kinds.INT64)
-            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=encoder.dim)
-        # Session: a search sees what this process wrote before it.
-        more = {"schema": schema, "properties": {PROPERTY: kept}, "consistency_level": "Session"}
-        self.call("create the collection", "create_collection", timeout=LONG, **more)
-        self._build(choice)
-
     # --- the index ---
 
-    def _prepare_index(self, index: str, params: dict[str, Any]) -> None:
-        state = self._index_state()
-        noted = self._identity.index
-        if state and state.get("metric_type", "L2") != "L2":
-            raise CollectionError(
-                f"collection {self.name!r} is indexed by {state['metric_type']}, not L2; drop the index"
-            )
-        if state and state["index_type"] == noted["type"]:
-            self.index = replace(choose(self.facts, noted["type"], noted["params"]), reason=noted["reason"])
-        elif state:
-            self.index = replace(choose(self.facts, state["index_type"]), reason="made by another program")
-        if state and index.lower() == "auto" and not params:
-            return
-        wanted = choose(replace(self.facts, rows=self._rows()), index, params)
-        if not state or (wanted.type, wanted.params) != (self.index.type, self.index.params):
-            self._note(wanted, index)
-            self._rebuild(wanted, bool(state))
+    def reindex(self, index: str = "auto", params: Mapping[str, Any] | None = None, *, wait: int = 6 * LONG) -> None:
+        """Choose the index anew, for the rows that are there now, and build it if it is another one.
 
-    def _rows(self) -> int:
-        """Rows as the server's statistics have them: good enough for choosing, and works before loading."""
-        return int(self.call("count", "get_collection_stats")["row_count"])
+        Until it is built, `wait` seconds at most, nobody can search the collection.
 
-    def _index_state(self) -> dict[str, Any]:
-        """What the server says of the vector's index; empty where there is none."""
-        if "vector" not in self.call("list the indexes", "list_indexes", field_name="vector"):
-            return {}
-        return dict(self.call("describe the index", "describe_index", index_name="vector") or {})
+        Args:
+            index: "auto", or an index type.
+            params: parameters that replace the defaults.
+            wait: seconds; a server goes on building after them.
 
-    def _build(self, choice: IndexChoice) -> None:
-        wanted = self.client.prepare_index_params()
-        # pymilvus sends parameters flat, and Milvus Lite reads only those under "params".
-        params = {"params": choice.params} if self.facts.kind == "lite" else choice.params
-        wanted.add_index("vector", choice.type, "vector", metric_type="L2", params=dict(params))
-        # Milvus Lite has built it when the call returns; pymilvus would sleep half a second before it asks.
-        waits: dict[str, Any] = {"timeout": 6 * LONG, "sync": self.facts.kind != "lite"}
-        self.call(f"build the index {choice.type}", "create_index", index_params=wanted, **waits)
-        self.index = choice
+        Raises:
+            CollectionError: no such type or parameter.
+            ServerError: Milvus refuses; the index that was there is built again.
+        """
+        indexing.reindex(self, index, dict(params or {}), wait)
 
-    def _rebuild(self, choice: IndexChoice, drop: bool) -> None:
-        _log.info("collection %r: building index %s (%s)", self.name, choice.type, choice.reason)
-        self.call("release the collection", "release_collection")
-        if drop:
-            self.call("drop the index", "drop_index", index_name="vector")
-        self._build(choice)
+    def optimize(self, wait: int = LONG) -> IndexChoice:
+        """Build an index that the collection has outgrown again, if it was left to us, and wait until it is built.
 
-    def _note(self, choice: IndexChoice, want: str) -> None:
-        self._identity = replace(self._identity, index=Identity.noted(choice, want))
-        kept = {PROPERTY: self._identity.to_json()}
-        self.call("keep the index's parameters", "alter_collection_properties", properties=kept)
-
-    def optimize(self) -> IndexChoice:
-        """Give a collection that has outgrown exact search, and whose index was left to us, an approximate index.
+        Args:
+            wait: seconds; what is not built after them is logged, and a server goes on building.
 
         Returns:
             The index in use afterwards; its `reason` says why.
         """
-        if self._identity.index["want"] == "auto" and self.index.type == "FLAT":
-            choice = choose(replace(self.facts, rows=self.count()))
-            if choice.type != "FLAT":
-                self._note(choice, "auto")
-                self._rebuild(choice, True)
-                self.call("load the collection", "load_collection", timeout=6 * LONG)
+        indexing.optimize(self, wait)
         return self.index
 
     # --- rows in and out ---
@@ -274,54 +311,42 @@ class SketchCollection:
             CollectionError: a record that does not fit, by its id.
             ServerError: Milvus cannot be reached, or its disk is full.
         """
-        written = 0
-        for rows in batches(records, self.dim):
-            self.call("store photos", "upsert", data=rows, timeout=LONG)
-            written += len(rows)
-        return written
+        return self.carry_out(store(self, records))
 
-    def delete(self, ids: Sequence[str] | None = None, filter: str | None = None) -> int:
+    def delete(
+        self,
+        ids: Sequence[str] | None = None,
+        filter: str | None = None,
+        filter_params: Mapping[str, Any] | None = None,
+    ) -> int:
         """Delete photos by id or by a filter expression; returns how many there were.
 
         Raises:
             CollectionError: neither or both of `ids` and `filter` are given, or Milvus refuses the filter.
         """
-        if (ids is None) == (not filter):
-            raise CollectionError("delete needs either ids or a filter, such as 'width < 200'")
-        if ids is None:
-            found = self.count(filter or "")
-            if found:
-                self.call("delete photos", "delete", expression=filter or "", filter=filter, timeout=LONG)
-            return found
-        there = sorted(self.existing(ids))
-        for chunk in _chunks(there):
-            self.call("delete photos", "delete", ids=chunk, timeout=LONG)
-        return len(there)
+        return self.carry_out(remove(self, ids, filter, filter_params))
 
-    def count(self, filter: str = "") -> int:
+    def count(self, filter: str = "", filter_params: Mapping[str, Any] | None = None) -> int:
         """The exact number of photos, or of those that pass a filter expression."""
-        more: dict[str, Any] = {"output_fields": ["count(*)"], "consistency_level": "Strong"}
-        return int(self.call("count photos", "query", expression=filter, filter=filter, **more)[0]["count(*)"])
+        return self.carry_out(count(self, filter, filter_params))
 
     def existing(self, ids: Iterable[str]) -> set[str]:
         """Those of the ids that are in the collection."""
         return set(self.stored(ids, ()))
 
     def stored(self, ids: Iterable[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What is kept of photos: by id, those of the named fields that the photo has."""
-        found: dict[str, dict[str, Any]] = {}
-        for chunk in _chunks(dict.fromkeys(ids)):
-            for one in chunk:
-                check_id(one)
-            expression = f"id in {json.dumps(chunk, ensure_ascii=False)}"
-            for row in self.call("look up photos", "query", filter=expression, output_fields=["id", *fields]):
-                found[row["id"]] = {name: row[name] for name in fields if name in row}
-        return found
+        """What is kept of photos: by id, those of the named fields that the photo has; also what others just wrote."""
+        return self.carry_out(look_up(self, ids, fields))
 
     def flush(self) -> None:
-        """Write everything out, and change the index where the collection has outgrown it."""
+        """Write everything out. A server then builds the index in the background: `optimize` waits for it.
+
+        On Milvus Lite the index is changed where the collection has outgrown it; on a server, where that would take the
+        collection away from others, `optimize` does that, or `compsketch index auto`.
+        """
         self.call("flush", "flush", timeout=LONG)
-        self.optimize()
+        if self.facts.kind == "lite":
+            self.optimize()
 
     def ingest(self, source: Any, **options: Any) -> IngestSummary:
         """Index the photos of a folder, glob or manifest; see `compsketch_milvus.ingest.ingest`."""
@@ -343,41 +368,56 @@ class SketchCollection:
 
         return explain(self, [hit], sketch, words=words)[0]
 
-    def search_vector(self, vector: np.ndarray, limit: int = 20, filter: str = "") -> list[Hit]:
+    def search_vector(self, vector: np.ndarray, limit: int = 20, filter: str = "", **terms: Any) -> list[Hit]:
         """The photos nearest to a (dim,) vector of unit length that this collection's encoder made."""
         from compsketch_milvus.search import search_vectors
 
-        return search_vectors(self, vector, limit, filter)[0].hits
+        return search_vectors(self, vector, limit, filter, **terms)[0].hits
 
-    def search_image(self, image: ImageLike, limit: int = 20, filter: str = "") -> list[Hit]:
+    def search_image(self, image: ImageLike, limit: int = 20, filter: str = "", **terms: Any) -> list[Hit]:
         """More like this: the photos nearest to a photo."""
         from compsketch_milvus.search import search_image
 
-        return search_image(self, image, limit, filter).hits
+        return search_image(self, image, limit, filter, **terms).hits
 
     # --- the rest ---
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self._identity.dim
+        return self.identity.dim
+
+    @property
+    def partition_key(self) -> str | None:
+        """The field by whose value Milvus keeps photos apart; None where there is none."""
+        return self.identity.partition_key
+
+    @property
+    def columns(self) -> list[str]:
+        """What is kept of a photo beside its id and its vector; `$meta` stands for all further fields."""
+        return ["source", "width", "height", "$meta", *([self.partition_key] if self.partition_key else [])]
 
     @property
     def attached(self) -> dict[str, Any] | None:
         """What it belongs to, where it stands beside another collection."""
-        return self._identity.attached
+        return self.identity.attached
 
     def info(self) -> dict[str, Any]:
         """The collection in one JSON object: name, count, dim, encoder, index and server."""
-        state = self._index_state()
-        index = {"type": self.index.type, "params": self.index.params, "reason": self.index.reason}
+        count = self.count()
         return {
             "collection": self.name,
-            "count": self.count(),
+            "count": count,
             "dim": self.dim,
-            "encoder": {"name": self._identity.encoder, "fingerprint": self._identity.fingerprint},
-            "index": {**index, "state": str(state.get("state", "missing"))},
-            "server": {"kind": self.facts.kind, "version": self.facts.version, "uri": self.uri},
+            "partition_key": self.partition_key,
+            "encoder": {"name": self.identity.encoder, "fingerprint": self.identity.fingerprint},
+            "index": indexing.report(self, count),
+            "server": {
+                "kind": self.facts.kind,
+                "version": self.facts.version,
+                "uri": self.uri,
+                "gpu": self.facts.gpu,
+            },
         }
 
     def drop(self) -> None:
@@ -396,9 +436,3 @@ class SketchCollection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
-    remaining = iter(ids)
-    while chunk := list(islice(remaining, IDS_A_CALL)):
-        yield chunk

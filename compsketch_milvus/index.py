@@ -7,25 +7,45 @@ HNSW index takes 20 to 30 s of two cores to build.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
+from compsketch_milvus.consequences import Consequences, consequences
 from compsketch_milvus.errors import CollectionError
-from encoders.evaluation.quantised import NLIST, lists
+from encoders.evaluation.quantised import NLIST, POINTS_PER_LIST, lists
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
-
-__all__ = ["LITE_TYPES", "SERVER_TYPES", "IndexChoice", "ServerFacts", "choose", "probe"]
+__all__ = ["GPU_TYPES", "LITE_TYPES", "SERVER_TYPES", "IndexChoice", "ServerFacts", "choose", "parts", "pays"]
 
 FLAT_ROWS = 20_000  # Milvus Lite searches up to this many rows exactly
-_LITE_PREFIX = "milvus_lite-"
+OUTGROWN = 4  # times as many lists, or as few, before it pays to build an index again
 
+# What each type is built and searched with. Milvus takes a misspelt name without a word, and ignores it.
+_KMEANS = ("kmeans_n_iters", "kmeans_trainset_fraction")
+_ON_DEVICE, _REFINE = "cache_dataset_on_device", "refine_ratio"
+_PQ_EXTRAS = (_ON_DEVICE, *_KMEANS, "codebook_kind", "force_random_rotation")
+_PQ_SEARCH = ("nprobe", _REFINE, "lut_dtype", "internal_distance_dtype")
+_CAGRA = ("intermediate_graph_degree", "graph_degree", "build_algo", _ON_DEVICE, "adapt_for_cpu")
+_CAGRA_SEARCH = ("itopk_size", "search_width", "min_iterations", "max_iterations", "team_size")
+_PARAMETERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "FLAT": ((), ()),
+    "BRUTE_FORCE": ((), ()),
+    "HNSW": (("M", "efConstruction"), ("ef",)),
+    "HNSW_SQ": (("M", "efConstruction", "sq_type", "refine", "refine_type"), ("ef", "refine_k")),
+    "IVF_FLAT": (("nlist",), ("nprobe",)),
+    "IVF_SQ8": (("nlist",), ("nprobe",)),
+    "IVF_PQ": (("nlist", "m", "nbits"), ("nprobe",)),
+    "SCANN": (("nlist", "with_raw_data"), ("nprobe", "reorder_k")),
+    "GPU_BRUTE_FORCE": ((), ()),
+    "GPU_CAGRA": (_CAGRA, _CAGRA_SEARCH),
+    "GPU_IVF_FLAT": (("nlist", *_KMEANS, "adaptive_centers"), ("nprobe",)),
+    "GPU_IVF_PQ": (("nlist", "m", "nbits", *_PQ_EXTRAS), _PQ_SEARCH),
+    "AUTOINDEX": ((), ()),
+}
 LITE_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "AUTOINDEX")
-_GPU_TYPES = ("GPU_BRUTE_FORCE", "GPU_CAGRA", "GPU_IVF_FLAT", "GPU_IVF_PQ")
-SERVER_TYPES = ("FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "IVF_PQ", "SCANN", "AUTOINDEX", *_GPU_TYPES)
-# Their distances are exact. All others quantise, or may (AUTOINDEX), and their answers are ranked again.
-_EXACT_DISTANCES = ("FLAT", "BRUTE_FORCE", "HNSW", "IVF_FLAT", "GPU_BRUTE_FORCE", "GPU_CAGRA", "GPU_IVF_FLAT")
+SERVER_TYPES = tuple(kind for kind in _PARAMETERS if kind != "BRUTE_FORCE")
+GPU_TYPES = tuple(kind for kind in _PARAMETERS if kind.startswith("GPU_"))
+_WITHOUT_GPU = {"GPU_IVF_PQ": "IVF_PQ", "GPU_IVF_FLAT": "IVF_FLAT", "GPU_BRUTE_FORCE": "FLAT", "GPU_CAGRA": "HNSW"}
 
 
 @dataclass(frozen=True)
@@ -35,16 +55,18 @@ class ServerFacts:
     Args:
         kind: "lite" (Milvus Lite, in this process) or "server".
         version: as the server gives it.
-        gpu: whether the server builds GPU indexes.
+        gpu: whether the server builds GPU indexes: "yes", "no", or "unknown" where it was not asked.
         rows: rows in the collection, 0 where it is new.
         dim: length of a vector.
+        gpu_reason: how that is known.
     """
 
     kind: str
     version: str
-    gpu: bool = False
+    gpu: str = "unknown"
     rows: int = 0
     dim: int = 0
+    gpu_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,85 +78,140 @@ class IndexChoice:
         params: for building.
         search_params: for searching.
         reason: one sentence for people.
-        lossy: whether its distances are approximate, so that hits have to be ranked again on the stored vectors.
+        consequences: what it costs and gives.
     """
 
     type: str
     params: dict[str, Any]
     search_params: dict[str, Any]
     reason: str
-    lossy: bool = field(default=False)
+    consequences: Consequences
+
+    @property
+    def lossy(self) -> bool:
+        """Whether its distances are approximate, so that hits have to be ranked again on the stored vectors."""
+        return self.consequences.lossy
+
+    @property
+    def max_hits(self) -> int:
+        """The most hits that a search may ask for."""
+        return self.consequences.max_hits
 
 
-def choose(facts: ServerFacts, want: str = "auto", params: dict[str, Any] | None = None) -> IndexChoice:
+def choose(facts: ServerFacts, want: str = "auto", params: Mapping[str, Any] | None = None) -> IndexChoice:
     """Choose an index, or check the one that is wanted.
+
+    A GPU index that the server is known not to build becomes its counterpart on the CPU, of the same parameters.
 
     Args:
         facts: what is known about the server and the collection.
         want: "auto", or the name of an index type.
-        params: building parameters that replace the defaults of the same names.
+        params: parameters that replace the defaults of the same names, for building or for searching.
 
     Raises:
-        CollectionError: this kind of server has no such index type; the message lists those it has.
+        CollectionError: this kind of server has no such index type, or the type no such parameter; the message lists
+            those it has.
     """
-    kind, reason = (want.upper(), "asked for by name") if want.lower() != "auto" else _automatic(facts)
+    given = {name: _lower(value) for name, value in (params or {}).items()}
+    if want.lower() == "auto":
+        kind, reason = _automatic(facts)
+        _check(kind, given, facts.dim)
+    else:
+        kind, reason = _known(facts, want), "asked for by name"
+        _check(kind, given, facts.dim)
+        if kind in GPU_TYPES and facts.gpu == "no":
+            reason = f"{kind} was wanted, but {facts.gpu_reason}: the nearest there is on the CPU"
+            kind = _WITHOUT_GPU[kind]
+            given = {name: value for name, value in given.items() if name in (*_PARAMETERS[kind][0], "nprobe")}
+    building, searching = _defaults(kind, facts)
+    for name, value in given.items():
+        (searching if name in _PARAMETERS[kind][1] else building)[name] = value
+    if "nprobe" in searching and "nlist" in building:
+        searching["nprobe"] = min(searching["nprobe"], building["nlist"])
+    return IndexChoice(kind, building, searching, reason, consequences(kind, building, facts.dim))
+
+
+def pays(old: IndexChoice, new: IndexChoice) -> bool:
+    """Whether to build an index again that was chosen for another number of rows.
+
+    To more lists when there would be four times as many; to fewer only on a GPU, as on a CPU Milvus itself trains at
+    most one list for 39 rows of a segment. Never back to an exact search: an index that is there costs nothing more.
+    """
+    if old.type != new.type:
+        return new.type != "FLAT"
+    before, after = old.params.get("nlist", 1), new.params.get("nlist", 1)
+    return bool(after >= OUTGROWN * before or (new.type in GPU_TYPES and before >= OUTGROWN * after))
+
+
+def parts(dim: int) -> int:
+    """Sixteen parts, or the most below sixteen that cut `dim` evenly."""
+    return next(m for m in range(16, 0, -1) if dim % m == 0)
+
+
+def _known(facts: ServerFacts, want: str) -> str:
     known = LITE_TYPES if facts.kind == "lite" else SERVER_TYPES
-    if kind not in known:
+    if want.upper() not in known:
         backend = f"{'Milvus Lite' if facts.kind == 'lite' else 'Milvus'} {facts.version}"
         raise CollectionError(f"index {want!r}: {backend} has no such type; it has {', '.join(known)}")
-    building, searching = _defaults(kind, facts)
-    building = {**building, **(params or {})}
-    if "nprobe" in searching and "nlist" in building:
-        searching["nprobe"] = min(searching["nprobe"], int(building["nlist"]))
-    return IndexChoice(kind, building, searching, reason, lossy=kind not in _EXACT_DISTANCES)
+    return want.upper()
 
 
 def _automatic(facts: ServerFacts) -> tuple[str, str]:
     if facts.kind == "lite":
+        chosen = f"Milvus Lite, {facts.rows} rows when chosen"
         if facts.rows <= FLAT_ROWS:
-            return (
-                "FLAT",
-                f"Milvus Lite, {facts.rows} rows when chosen: up to {FLAT_ROWS} an exact search is fast enough",
-            )
-        return "HNSW", f"Milvus Lite, {facts.rows} rows when chosen: over {FLAT_ROWS} an exact search is too slow"
-    lists = _nlist(facts.rows)
-    if facts.gpu:
-        return "GPU_IVF_PQ", f"Milvus {facts.version} with a GPU: the paper's quantiser, nlist {lists}"
-    return "IVF_PQ", f"Milvus {facts.version} without a GPU: the paper's quantiser on the CPU, nlist {lists}"
+            return "FLAT", f"{chosen}: up to {FLAT_ROWS} an exact search is fast enough"
+        return "HNSW", f"{chosen}: over {FLAT_ROWS} an exact search is too slow"
+    server = f"Milvus {facts.version}, GPU indexes: {facts.gpu}{f' ({facts.gpu_reason})' if facts.gpu_reason else ''}"
+    if facts.gpu == "yes":
+        return "GPU_IVF_PQ", f"{server}; the paper's quantiser, {_lists_in_words(facts.rows)}"
+    return "IVF_PQ", f"{server}; the paper's quantiser on the CPU, {_lists_in_words(facts.rows)}"
+
+
+def _lists_in_words(rows: int) -> str:
+    if rows == 0:
+        return f"nlist {NLIST} for a collection that is about to be filled"
+    if rows >= NLIST * POINTS_PER_LIST:
+        return f"nlist {NLIST}, {rows} rows when chosen"
+    return f"nlist {lists(rows)}, the largest power of two that leaves {POINTS_PER_LIST} of {rows} rows to each list"
 
 
 def _defaults(kind: str, facts: ServerFacts) -> tuple[dict[str, Any], dict[str, Any]]:
+    # A new collection (0 rows) gets 1600 lists: it is about to be filled, and Milvus bounds those of a small segment.
+    nlist = NLIST if facts.rows == 0 else lists(facts.rows)
     if kind in ("IVF_PQ", "GPU_IVF_PQ"):
         # nprobe: recall no longer grows from 8 on; 64 costs no more and is kind to uneven lists.
-        return {"nlist": _nlist(facts.rows), "m": _parts(facts.dim), "nbits": 8}, {"nprobe": 64}
+        return {"nlist": nlist, "m": parts(facts.dim), "nbits": 8}, {"nprobe": 64}
     if kind in ("IVF_FLAT", "IVF_SQ8", "GPU_IVF_FLAT", "SCANN"):
-        return {"nlist": min(128, _nlist(facts.rows))}, {"nprobe": 16}
+        return {"nlist": min(128, nlist)}, {"nprobe": 16}
     if kind in ("HNSW", "HNSW_SQ"):
         return {"M": 16, "efConstruction": 200}, {"ef": 256}
     return {}, {}
 
 
-def _nlist(rows: int) -> int:
-    """The paper's lists, or fewer for few rows.
-
-    A new collection (0 rows) gets 1600: it is about to be filled, and Milvus bounds the lists of a small segment.
-    """
-    return NLIST if rows == 0 else lists(rows)
+def _lower(value: Any) -> Any:
+    """Milvus reads its own true and false, in small letters, not Python's."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
-def _parts(dim: int) -> int:
-    """Sixteen parts, or the most below sixteen that cut `dim` evenly."""
-    return next(m for m in range(16, 0, -1) if dim % m == 0)
-
-
-def probe(client: MilvusClient, uri: str) -> ServerFacts:
-    """Tell Milvus Lite from a server, and its version. Whether it has a GPU is not asked: name a GPU index to use one.
-
-    Args:
-        client: open connection.
-        uri: what it was opened with; an address without a scheme is a Milvus Lite file.
-    """
-    version = str(client.get_server_version(timeout=10))
-    if version.startswith(_LITE_PREFIX) or ("://" not in uri and not uri.startswith("unix:")):
-        return ServerFacts("lite", version.removeprefix(_LITE_PREFIX))
-    return ServerFacts("server", version)
+def _check(kind: str, given: Mapping[str, Any], dim: int) -> None:
+    """Refuse parameters that the server would ignore, or refuse in words of its own."""
+    building, searching = _PARAMETERS[kind]
+    known = (*building, *searching)
+    for name, value in given.items():
+        if name not in known:
+            raise CollectionError(f"index parameter {name!r}: {kind} has {', '.join(known) or 'no parameters'}")
+        if not isinstance(value, (int, float, str)):
+            raise CollectionError(f"index parameter {name} is {value!r}: give a number, a text, true or false")
+    bits = (4, 8) if kind == "GPU_IVF_PQ" else (1, 16)
+    for name, (least, most) in {"nlist": (1, 65536), "nprobe": (1, 65536), "m": (1, 65536), "nbits": bits}.items():
+        value = given.get(name, least)
+        if not isinstance(value, int) or not least <= value <= most:
+            raise CollectionError(f"index parameter {name} is {value!r}: {kind} takes whole numbers, {least} to {most}")
+    if dim % given.get("m", 1):
+        raise CollectionError(f"index parameter m is {given['m']}: it has to cut vectors of {dim} into equal parts")
+    if (_REFINE in given) != (given.get(_ON_DEVICE) == "true") and kind == "GPU_IVF_PQ":
+        raise CollectionError(
+            f"index parameters {_REFINE} and {_ON_DEVICE}: one is of no use without the other, as the GPU refines its "
+            f'hits on the vectors that it holds; give both, such as {{"{_ON_DEVICE}": true, "{_REFINE}": 2}}, or none'
+        )

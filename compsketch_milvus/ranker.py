@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compsketch_milvus.errors import CollectionError, ServerError
-from compsketch_milvus.index import IndexChoice, ServerFacts, choose, probe
+from compsketch_milvus.index import IndexChoice, ServerFacts, choose
+from compsketch_milvus.probing import await_index, probe
 from compsketch_milvus.rows import MESSAGE_BYTES, MESSAGE_ROWS
 from compsketch_milvus.server import connect_server, guard, public_uri, pymilvus
 
@@ -118,17 +118,12 @@ class MilvusIndex:
         wanted.add_index("vector", choice.type, "vector", metric_type="L2", params=dict(choice.params))
         with guard(f"build the index {choice.type}", self.uri):
             client.create_index(name, wanted, sync=False, timeout=LONG)
-        deadline = time.monotonic() + BUILDING
-        while True:
-            with guard("describe the index", self.uri):
-                state = client.describe_index(name, "vector", timeout=LONG)
-            if state["state"] == "Finished" and int(state["indexed_rows"]) >= rows:
-                break
-            if state["state"] == "Failed" or time.monotonic() > deadline:
-                raise ServerError(
-                    f"{public_uri(self.uri)}: the index {choice.type} has {state['indexed_rows']} of {rows} rows "
-                    f"(state {state['state']}); does the server have what it needs for this type?"
-                )
-            time.sleep(0.5)
+        with guard("describe the index", self.uri):
+            state = await_index(lambda: client.describe_index(name, "vector", timeout=LONG), BUILDING, rows)
+        if int(state["indexed_rows"]) < rows:
+            raise ServerError(
+                f"{public_uri(self.uri)}: the index {choice.type} has {state['indexed_rows']} of {rows} rows "
+                f"(state {state['state']}); does the server have what it needs for this type?"
+            )
         with guard("load the collection", self.uri):
             client.load_collection(name, timeout=LONG)

@@ -58,14 +58,28 @@ def test_info(collection, photo_vectors, lite) -> None:
         "collection": "photos",
         "count": 60,
         "dim": 16,
+        "partition_key": None,
         "encoder": {"name": "toy", "fingerprint": "toy-0000000000000000"},
         "index": {
             "type": "FLAT",
             "params": {},
+            "search_params": {},
             "reason": "Milvus Lite, 0 rows when chosen: up to 20000 an exact search is fast enough",
+            "consequences": {
+                "lossy": False,
+                "recall": "exact",
+                "bytes_per_row": 64,
+                "bytes_per_segment": 0,
+                "max_hits": 16384,
+                "index_bytes": 3840,
+                "raw_bytes": 3840,
+            },
             "state": "Finished",
+            "indexed_rows": 60,
+            "pending_rows": 0,
+            "advice": "",
         },
-        "server": {"kind": "lite", "version": collection.facts.version, "uri": lite},
+        "server": {"kind": "lite", "version": collection.facts.version, "uri": lite, "gpu": "no"},
     }
 
 

@@ -1,99 +1,82 @@
-"""Which index is chosen, as a table, and that Milvus Lite then has it."""
+"""Which index is chosen, as a table: a function of facts, parameters and wishes, without a server."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from compsketch_milvus import index as index_module
+from compsketch_milvus.consequences import consequences
 from compsketch_milvus.errors import CollectionError
-from compsketch_milvus.index import LITE_TYPES, IndexChoice, ServerFacts, choose
+from compsketch_milvus.index import GPU_TYPES, LITE_TYPES, SERVER_TYPES, IndexChoice, ServerFacts, choose, pays
 
-LITE = ServerFacts("lite", "3.2.2", dim=256)
+LITE = ServerFacts("lite", "3.2.2", gpu="no", dim=256)
 SERVER = ServerFacts("server", "v2.6.4", dim=256)
-GPU = ServerFacts("server", "v2.6.4", gpu=True, dim=256)
+GPU = ServerFacts("server", "v2.6.4", gpu="yes", dim=256, gpu_reason="it built one")
+CPU = ServerFacts("server", "v2.3.5", gpu="no", dim=256, gpu_reason="it refuses them")
+PAPER = {"nlist": 1600, "m": 16, "nbits": 8}
+CACHED = {"cache_dataset_on_device": "true"}
 
 
 def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
-    return ServerFacts(facts.kind, facts.version, facts.gpu, rows, dim)
+    return replace(facts, rows=rows, dim=dim)
 
 
 @pytest.mark.parametrize(
     ("facts", "want", "params", "expected"),
     [
-        (
-            LITE,
-            "auto",
-            None,
-            IndexChoice(
-                "FLAT", {}, {}, "Milvus Lite, 0 rows when chosen: up to 20000 an exact search is fast enough", False
-            ),
-        ),
-        (
-            at(LITE, 20_000),
-            "auto",
-            None,
-            IndexChoice(
-                "FLAT", {}, {}, "Milvus Lite, 20000 rows when chosen: up to 20000 an exact search is fast enough", False
-            ),
-        ),
-        (
-            at(LITE, 20_001),
-            "auto",
-            None,
-            IndexChoice(
-                "HNSW",
-                {"M": 16, "efConstruction": 200},
-                {"ef": 256},
-                "Milvus Lite, 20001 rows when chosen: over 20000 an exact search is too slow",
-                False,
-            ),
-        ),
-        (
-            SERVER,
-            "auto",
-            None,
-            IndexChoice(
-                "IVF_PQ",
-                {"nlist": 1600, "m": 16, "nbits": 8},
-                {"nprobe": 64},
-                "Milvus v2.6.4 without a GPU: the paper's quantiser on the CPU, nlist 1600",
-                True,
-            ),
-        ),
-        (
-            at(GPU, 5000),
-            "auto",
-            None,
-            IndexChoice(
-                "GPU_IVF_PQ",
-                {"nlist": 128, "m": 16, "nbits": 8},
-                {"nprobe": 64},
-                "Milvus v2.6.4 with a GPU: the paper's quantiser, nlist 128",
-                True,
-            ),
-        ),
-        (
-            SERVER,
-            "gpu_ivf_pq",
-            {"nlist": 32},
-            IndexChoice("GPU_IVF_PQ", {"nlist": 32, "m": 16, "nbits": 8}, {"nprobe": 32}, "asked for by name", True),
-        ),
-        (
-            LITE,
-            "hnsw",
-            {"M": 32},
-            IndexChoice("HNSW", {"M": 32, "efConstruction": 200}, {"ef": 256}, "asked for by name", False),
-        ),
-        (
-            LITE,
-            "IVF_SQ8",
-            None,
-            IndexChoice("IVF_SQ8", {"nlist": 128}, {"nprobe": 16}, "asked for by name", True),
-        ),
+        (LITE, "auto", None, (
+            "FLAT", {}, {}, "Milvus Lite, 0 rows when chosen: up to 20000 an exact search is fast enough",
+        )),
+        (at(LITE, 20_000), "auto", None, (
+            "FLAT", {}, {}, "Milvus Lite, 20000 rows when chosen: up to 20000 an exact search is fast enough",
+        )),
+        (at(LITE, 20_001), "auto", None, (
+            "HNSW", {"M": 16, "efConstruction": 200}, {"ef": 256},
+            "Milvus Lite, 20001 rows when chosen: over 20000 an exact search is too slow",
+        )),
+        (SERVER, "auto", None, (
+            "IVF_PQ", PAPER, {"nprobe": 64},
+            "Milvus v2.6.4, GPU indexes: unknown; the paper's quantiser on the CPU, "
+            "nlist 1600 for a collection that is about to be filled",
+        )),
+        (at(CPU, 5000), "auto", None, (
+            "IVF_PQ", {**PAPER, "nlist": 128}, {"nprobe": 64},
+            "Milvus v2.3.5, GPU indexes: no (it refuses them); the paper's quantiser on the CPU, "
+            "nlist 128, the largest power of two that leaves 39 of 5000 rows to each list",
+        )),
+        (at(GPU, 100_000), "auto", None, (
+            "GPU_IVF_PQ", PAPER, {"nprobe": 64},
+            "Milvus v2.6.4, GPU indexes: yes (it built one); the paper's quantiser, "
+            "nlist 1600, 100000 rows when chosen",
+        )),
+        (SERVER, "gpu_ivf_pq", {"nlist": 32}, (
+            "GPU_IVF_PQ", {**PAPER, "nlist": 32}, {"nprobe": 32}, "asked for by name",
+        )),
+        (CPU, "GPU_IVF_PQ", {"nbits": 6, "cache_dataset_on_device": True, "refine_ratio": 2}, (
+            "IVF_PQ", {**PAPER, "nbits": 6}, {"nprobe": 64},
+            "GPU_IVF_PQ was wanted, but it refuses them: the nearest there is on the CPU",
+        )),
+        (CPU, "GPU_CAGRA", {"graph_degree": 32}, (
+            "HNSW", {"M": 16, "efConstruction": 200}, {"ef": 256},
+            "GPU_CAGRA was wanted, but it refuses them: the nearest there is on the CPU",
+        )),
+        (GPU, "GPU_IVF_PQ", {"cache_dataset_on_device": True, "refine_ratio": 2}, (
+            "GPU_IVF_PQ", {**PAPER, **CACHED}, {"nprobe": 64, "refine_ratio": 2}, "asked for by name",
+        )),
+        (LITE, "hnsw", {"M": 32, "ef": 512}, (
+            "HNSW", {"M": 32, "efConstruction": 200}, {"ef": 512}, "asked for by name",
+        )),
+        (LITE, "IVF_SQ8", None, ("IVF_SQ8", {"nlist": 128}, {"nprobe": 16}, "asked for by name")),
+        (SERVER, "IVF_PQ", {"nprobe": 8}, ("IVF_PQ", PAPER, {"nprobe": 8}, "asked for by name")),
     ],
-)
+)  # fmt: skip
 def test_choice(facts, want, params, expected) -> None:
-    assert choose(facts, want, params) == expected
+    kind, building, searching, reason = expected
+    follows = consequences(kind, building, 256)
+    assert choose(facts, want, params) == IndexChoice(kind, building, searching, reason, follows)
 
 
 @pytest.mark.parametrize(
@@ -133,93 +116,78 @@ def test_a_type_the_backend_lacks_lists_those_it_has(facts, want, message) -> No
         choose(facts, want)
 
 
-def test_probe_knows_milvus_lite(collection) -> None:
-    facts = index_module.probe(collection.client, "./photos.db")
-    assert (facts.kind, facts.gpu) == ("lite", False)
-    assert facts.version[0].isdigit()
+@pytest.mark.parametrize(
+    ("want", "params", "message"),
+    [
+        ("GPU_IVF_PQ", {"refine_ratio": 2}, "refine_ratio and cache_dataset_on_device: one is of no use without the"),
+        ("GPU_IVF_PQ", CACHED, "refine_ratio and cache_dataset_on_device: one is of no use without the other"),
+        ("GPU_IVF_PQ", {"nbits": 3}, "nbits is 3: GPU_IVF_PQ takes whole numbers, 4 to 8"),
+        ("IVF_PQ", {"nlists": 3}, "index parameter 'nlists': IVF_PQ has nlist, m, nbits, nprobe"),
+        ("IVF_PQ", {"refine_ratio": 2}, "index parameter 'refine_ratio': IVF_PQ has nlist, m, nbits, nprobe"),
+        ("IVF_PQ", {"nlist": "64"}, "nlist is '64': IVF_PQ takes whole numbers, 1 to 65536"),
+        ("IVF_PQ", {"nlist": 65537}, "nlist is 65537"),
+        ("IVF_PQ", {"nlist": True}, "nlist is 'true'"),
+        ("IVF_PQ", {"m": 12}, "m is 12: it has to cut vectors of 256 into equal parts"),
+        ("FLAT", {"nlist": 64}, "index parameter 'nlist': FLAT has no parameters"),
+        ("HNSW", {"M": [16]}, r"M is \[16\]: give a number"),
+        ("auto", {"ef": 64}, "index parameter 'ef': IVF_PQ has"),
+    ],
+)
+def test_a_parameter_that_a_server_would_ignore_or_refuse_is_refused(want, params, message) -> None:
+    with pytest.raises(CollectionError, match=message):
+        choose(SERVER, want, params)
 
 
-@pytest.mark.parametrize("kind", LITE_TYPES)
-def test_milvus_lite_has_each_type(open_collection, photo_vectors, kind) -> None:
-    collection = open_collection(index=kind)
-    collection.upsert(photo_vectors)
-    collection.flush()
-    again = open_collection()  # "auto" leaves an index that was asked for alone
-    assert again.info()["index"]["type"] == kind
-    assert again.info()["index"]["reason"] == "asked for by name"
-    assert again.search_vector(photo_vectors[9].vector, 1)[0].id == "p09"
+@pytest.mark.parametrize("kind", SERVER_TYPES)
+def test_an_index_on_a_gpu_brings_1024_hits_at_most(kind) -> None:
+    limited = kind in GPU_TYPES and kind != "GPU_BRUTE_FORCE"
+    assert choose(GPU, kind).max_hits == (1024 if limited else 16384)
 
 
-def test_parameters_reach_milvus_lite(open_collection) -> None:
-    """Sent flat, as pymilvus does by itself, they are dropped in silence."""
-    collection = open_collection(index="HNSW", index_params={"M": 8})
-    described = collection.client.describe_index("photos", "vector")
-    assert described["params"] == {"M": 8, "efConstruction": 200}
-    assert open_collection().info()["index"]["params"] == {"M": 8, "efConstruction": 200}
+@given(
+    facts=st.builds(
+        ServerFacts,
+        kind=st.just("server"),
+        version=st.just("v2.6.4"),
+        gpu=st.sampled_from(["yes", "no", "unknown"]),
+        rows=st.integers(0, 10**9),
+        dim=st.integers(1, 32768),
+    ),
+    want=st.sampled_from(["auto", *SERVER_TYPES]),
+)
+def test_whatever_is_chosen_a_server_can_build(facts, want) -> None:
+    choice = choose(facts, want)
+    assert choice.type in SERVER_TYPES
+    assert not (choice.type in GPU_TYPES and facts.gpu == "no")
+    assert not (want == "auto" and choice.type in GPU_TYPES and facts.gpu == "unknown")
+    assert 1 <= choice.params.get("nlist", 1) <= 1600
+    assert choice.search_params.get("nprobe", 1) <= choice.params.get("nlist", 1)
+    assert facts.dim % choice.params.get("m", 1) == 0
+    assert choose(facts, choice.type, {**choice.params, **choice.search_params}).params == choice.params
 
 
-def test_naming_another_index_rebuilds_it(open_collection, photo_vectors) -> None:
-    first = open_collection()
-    first.upsert(photo_vectors)
-    first.flush()
-    second = open_collection(index="IVF_FLAT")
-    assert (second.index.type, second.index.params) == ("IVF_FLAT", {"nlist": 1})
-    assert second.count() == 60
-    assert [hit.id for hit in second.search_vector(photo_vectors[4].vector, 1)] == ["p04"]
+@pytest.mark.parametrize(
+    ("facts", "before", "after", "expected"),
+    [
+        (LITE, 0, 20_000, False),
+        (LITE, 0, 20_001, True),
+        (LITE, 20_001, 10, False),  # an approximate index that is there costs nothing more
+        (CPU, 1000, 100_000, True),  # 16 lists become 1600
+        (CPU, 10_000, 39_935, False),  # 256 would become 512: not worth it
+        (CPU, 0, 5000, False),  # Milvus itself trains 128 of the 1600
+        (GPU, 0, 5000, True),  # a GPU trains all 1600
+        (GPU, 0, 62_400, False),
+    ],
+)
+def test_when_building_again_pays(facts, before, after, expected) -> None:
+    assert pays(choose(at(facts, before)), choose(at(facts, after))) == expected
 
 
-def test_an_index_changed_by_another_program_is_used_as_it_is(open_collection, photo_vectors) -> None:
-    first = open_collection()
-    first.upsert(photo_vectors)
-    first.client.release_collection("photos")
-    first.client.drop_index("photos", "vector")
-    other = first.client.prepare_index_params()
-    other.add_index("vector", "HNSW_SQ", "vector", metric_type="L2")
-    first.client.create_index("photos", other)
-    again = open_collection()
-    assert (again.index.type, again.index.lossy) == ("HNSW_SQ", True)
-    assert again.index.reason == "made by another program"
-    assert again.search_vector(photo_vectors[4].vector, 1)[0].id == "p04"
+def test_a_gpu_that_came_or_went_pays() -> None:
+    assert pays(choose(CPU), choose(GPU))
+    assert pays(choose(GPU), choose(CPU))
 
 
-def test_a_missing_index_is_built(open_collection, photo_vectors) -> None:
-    """As after a crash between making the collection and making its index."""
-    first = open_collection()
-    first.client.release_collection("photos")
-    first.client.drop_index("photos", "vector")
-    again = open_collection()
-    again.upsert(photo_vectors)
-    assert again.info()["index"]["state"] == "Finished"
-
-
-def test_a_metric_that_is_not_l2_is_refused(open_collection) -> None:
-    first = open_collection()
-    first.client.release_collection("photos")
-    first.client.drop_index("photos", "vector")
-    other = first.client.prepare_index_params()
-    other.add_index("vector", "FLAT", "vector", metric_type="COSINE")
-    first.client.create_index("photos", other)
-    with pytest.raises(CollectionError, match="indexed by COSINE, not L2"):
-        open_collection()
-
-
-def test_a_flush_past_the_rule_changes_flat_to_hnsw(open_collection, photo_vectors, monkeypatch) -> None:
-    monkeypatch.setattr(index_module, "FLAT_ROWS", 50)
-    collection = open_collection()
-    collection.upsert(photo_vectors[:50])
-    collection.flush()
-    assert collection.index.type == "FLAT"
-    collection.upsert(photo_vectors)
-    collection.flush()
-    assert collection.index.type == "HNSW"
-    assert collection.index.reason == "Milvus Lite, 60 rows when chosen: over 50 an exact search is too slow"
-    assert [hit.id for hit in collection.search_vector(photo_vectors[4].vector, 1)] == ["p04"]
-    assert open_collection().info()["index"]["reason"] == collection.index.reason
-
-
-def test_a_flat_index_that_was_asked_for_stays(open_collection, photo_vectors, monkeypatch) -> None:
-    monkeypatch.setattr(index_module, "FLAT_ROWS", 50)
-    collection = open_collection(index="FLAT")
-    collection.upsert(photo_vectors)
-    collection.flush()
-    assert collection.index.type == "FLAT"
+def test_the_lists_of_both_kinds_of_server_are_complete() -> None:
+    assert set(LITE_TYPES) - set(SERVER_TYPES) == {"BRUTE_FORCE"}
+    assert {kind for kind in SERVER_TYPES if kind.startswith("GPU_")} == set(GPU_TYPES)
