@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +32,8 @@ def open_collection(
     create: bool = False,
     encodes: bool = True,
     once: bool = False,
+    index: str = "auto",
+    index_params: Mapping[str, Any] | None = None,
 ) -> SketchCollection:
     """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``.
 
@@ -50,4 +53,6 @@ def open_collection(
         token=secret,
         db_name=settings.db_name,
         create=create,
+        index=index,
+        index_params=index_params,
     )
