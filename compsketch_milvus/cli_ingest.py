@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from compsketch_milvus.tally import IngestSummary
 
-__all__ = ["Drain", "ingest", "note_failures"]
+__all__ = ["Drain", "ingest", "ingest_json", "note_failures", "print_broken"]
 
 GOES_ON = "run the same ingest again, it goes on from there"
 SHOWN_FAILURES = 20  # on stderr; --json lists them all
@@ -28,7 +28,12 @@ SHOWN_FAILURES = 20  # on stderr; --json lists them all
 @command
 def ingest(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Folders, photos, glob patterns, manifests (.csv, .jsonl)")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, photos, glob patterns, manifests (.csv, .jsonl, .parquet), archives (.zip, .tar), URLs of "
+            "them (http, https, s3, gs), shard-{000..012}.tar, or milvus://HOST:PORT/COLLECTION?field=NAME",
+        ),
     ],
     uri: Uri = None,
     collection: Name = None,
@@ -51,6 +56,9 @@ def ingest(
     ] = None,
     index: IndexType = "auto",
     index_params: IndexParams = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Let URLs lead to private addresses, such as those of this network")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Index photos; run it again to add what is new. A bad photo is reported, and the others go on.
@@ -63,7 +71,7 @@ def ingest(
 
     share = Shard.parse(shard) if shard else None
     wish = index_parameters(index_params)
-    source = _checked(sources)
+    source = _checked(sources, allow_private)
     with (
         Drain() as drain,
         open_collection(uri, collection, token, encoder, create=True, index=index, index_params=wish) as photos,
@@ -80,14 +88,15 @@ def ingest(
                 stop=drain,
                 backoff=Backoff(deadline=retry_for),
                 keep_features=FeatureStore(keep_features, photos.encoder) if keep_features else None,
+                allow_private=allow_private,
             )
         except KeyboardInterrupt:
             refuse(f"interrupted after {bar.counts()}; {GOES_ON}", as_json)
             return INTERRUPTED
         except IngestError as error:
-            _print_error(error, as_json)
+            print_broken(error, as_json)
             return FAILURES
-    emit(_ingest_json(summary), as_json, lambda: _print_ingest(summary))
+    emit(ingest_json(summary), as_json, lambda: _print_ingest(summary))
     return FAILURES if summary.failed else 0
 
 
@@ -119,17 +128,18 @@ class Drain:
         signal.signal(signal.SIGTERM, self._before)
 
 
-def _checked(sources: list[str]) -> str | list[str]:
+def _checked(sources: list[str], allow_private: bool) -> str | list[str]:
     """The source, refused before the encoder is loaded if it is the only one and no good."""
+    from compsketch_milvus.access import Access
     from compsketch_milvus.sources import iterate
 
     if len(sources) > 1:
         return sources
-    next(iterate(sources[0]), None)
+    next(iterate(sources[0], Access(allow_private=allow_private)), None)
     return sources[0]
 
 
-def _ingest_json(summary: IngestSummary) -> dict[str, Any]:
+def ingest_json(summary: IngestSummary) -> dict[str, Any]:
     """read == indexed + skipped + len(failed) + failures_dropped."""
     return {
         "read": summary.read,
@@ -154,13 +164,13 @@ def _print_ingest(summary: IngestSummary) -> None:
         note(f"stopped early, as SIGTERM asks: {GOES_ON}")
 
 
-def _print_error(error: IngestError, as_json: bool) -> None:
+def print_broken(error: IngestError, as_json: bool) -> None:
     """An ingest that broke off: why, and the counts until then."""
     line = " ".join(str(error).split())
     if not as_json:
         note_failures(error.summary)
     note(f"error: {line}")
-    emit({"error": line, **_ingest_json(error.summary)}, as_json, lambda: None)
+    emit({"error": line, **ingest_json(error.summary)}, as_json, lambda: None)
 
 
 def note_failures(summary: IngestSummary) -> None:

@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from compsketch_milvus.access import Access
 from compsketch_milvus.encoding import encode
 from compsketch_milvus.errors import CollectionError, IngestError, SourceError
 from compsketch_milvus.pipeline import Aborted, Channel, Crew
@@ -37,7 +38,7 @@ from compsketch_milvus.rejects import Rejects
 from compsketch_milvus.retry import Backoff, Retry
 from compsketch_milvus.server import RefusedError
 from compsketch_milvus.shard import Shard
-from compsketch_milvus.sources import Source, iterate
+from compsketch_milvus.sources import Source, is_countable, iterate
 from compsketch_milvus.tally import Failure, IngestProgress, IngestSummary, Tally
 from encoders.errors import ImageError
 from encoders.images import Limits, Photo, load_photo
@@ -84,6 +85,7 @@ def ingest(
     stop: Stop | None = None,
     backoff: Backoff | None = None,
     keep_features: FeatureStore | None = None,
+    allow_private: bool = False,
 ) -> IngestSummary:
     """Index the photos of a source.
 
@@ -103,6 +105,7 @@ def ingest(
         stop: once it is set, nothing more is taken from the source; what is decoded is encoded and written.
         backoff: how long to try again while the server is away or busy.
         keep_features: where the photos' features are kept, too; what it does not hold is encoded again.
+        allow_private: whether URLs may lead to addresses that are not of the public internet; see `access`.
 
     Raises:
         SourceError: the source is no good, and nothing was read from it; or `rejects` cannot be written.
@@ -123,7 +126,7 @@ def ingest(
             decoders=decoders,
             force=force,
             progress=progress,
-            limits=limits or Limits(),
+            access=Access(limits or Limits(), allow_private),
             shard=shard,
             tally=Tally(log),
             stop=stop,
@@ -144,7 +147,7 @@ class _Ingest:
         decoders: int,
         force: bool,
         progress: Callable[[IngestProgress], None] | None,
-        limits: Limits,
+        access: Access,
         shard: Shard | None,
         tally: Tally,
         stop: Stop | None,
@@ -152,7 +155,7 @@ class _Ingest:
         kept: FeatureStore | None,
     ) -> None:
         self.collection, self.source, self.batch_size, self.decoders = collection, source, batch_size, decoders
-        self.force, self.progress, self.limits, self.shard = force, progress, limits, shard
+        self.force, self.progress, self.access, self.shard = force, progress, access, shard
         self.tally, self.stop, self.kept = tally, stop, kept
         self.size: int = collection.encoder.image_size
         self.records: Channel[ImageRecord] = Channel(CHUNK_BYTES, weigh=_weight)
@@ -175,7 +178,7 @@ class _Ingest:
             for number in range(self.decoders):
                 self.crew.start(self.decode, self.photos, name=f"ingest-decode-{number}")
             self.crew.start(self.write, name="ingest-write")
-            if self.progress is not None and _countable(self.source):
+            if self.progress is not None and is_countable(self.source):
                 threading.Thread(target=self.count, name="ingest-count", daemon=True).start()
             self.encode_all()
             self.vectors.close()
@@ -226,7 +229,9 @@ class _Ingest:
 
     def own(self) -> Iterator[ImageRecord]:
         """The source's records that are this worker's."""
-        return (record for record in iterate(self.source) if self.shard is None or self.shard.holds(record.id))
+        return (
+            record for record in iterate(self.source, self.access) if self.shard is None or self.shard.holds(record.id)
+        )
 
     def count(self) -> None:
         """Count the source, for the time left. Only a convenience: an error here is the reader's to report."""
@@ -278,7 +283,8 @@ class _Ingest:
     def decode(self) -> None:
         for record in self.records:
             try:
-                photo = load_photo(record.content(self.limits.max_bytes), self.size, limits=self.limits)
+                content = record.content(self.access.limits.max_bytes)
+                photo = load_photo(content, self.size, limits=self.access.limits)
             except ImageError as error:
                 self.tally.fail(record, str(error))
             else:
@@ -365,9 +371,3 @@ def _files(source: Source) -> set[Path]:
     """The files that a source names itself."""
     items = source if isinstance(source, (list, tuple)) else [source]
     return {Path(item).expanduser().resolve() for item in items if isinstance(item, (str, Path))}
-
-
-def _countable(source: Source) -> bool:
-    """Whether reading the source a second time, only to count it, takes nothing away from the first."""
-    one = (str, Path, ImageRecord)
-    return isinstance(source, one) or (isinstance(source, (list, tuple)) and all(isinstance(x, one) for x in source))

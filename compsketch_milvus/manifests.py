@@ -18,6 +18,7 @@ from compsketch_milvus.access import Access
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.naming import checked, field_problem, file_record, inside, printable, refused, source_id
 from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.rejects import original
 from compsketch_milvus.remote import is_url, joined, url_record, with_facts
 
 __all__ = ["MANIFESTS", "PATH_COLUMNS", "named_photo", "read_manifest"]
@@ -56,7 +57,7 @@ def read_manifest(
         else:
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
             rows = _csv_rows(text, name) if suffix == ".csv" else _json_rows(text, name)
-        yield from with_facts((_photo_of(place, row, name, base, access) for place, row in rows), access)
+        yield from with_facts(_photos_of(rows, name, base, access), access)
 
 
 def named_photo(value: str, base: Path | str, fields: dict[str, Any], access: Access) -> ImageRecord:
@@ -90,6 +91,33 @@ def _member_of(value: str, base: Path | str, fields: dict[str, Any], access: Acc
 def file_path(url: str) -> Path:
     """The path of a `file://` URL: the same file as the path alone, by the same rules."""
     return Path(unquote(urlsplit(url).path) or "/")
+
+
+def _photos_of(rows: Rows, manifest: str, base: Path | str, access: Access) -> Iterator[ImageRecord]:
+    for place, row in rows:
+        rejected = original(row)
+        if rejected is None:
+            yield _photo_of(place, row, manifest, base, access)
+        else:
+            yield from _rejected(str(rejected.pop("source")), str(row["id"]), rejected, access)
+
+
+def _rejected(source: str, id: str, fields: dict[str, Any], access: Access) -> Iterator[ImageRecord]:
+    """What a line of a reject file names: a photo under its own id, or all of an archive or a folder that failed whole.
+
+    Neither a manifest, which might be this one, nor a collection, whose server would be sent a token.
+    """
+    from compsketch_milvus.sources import iterate  # which reads manifests
+
+    if source.lower().endswith(MANIFESTS) or source.lower().startswith("milvus"):
+        yield refused(printable(source), "no photo; ingest it by its own name")
+        return
+    try:
+        for record in iterate(source, access):
+            mine = record.source == source and record.error is None
+            yield checked(replace(record, id=id, fields={**fields, **record.fields})) if mine else record
+    except SourceError as error:
+        yield refused(printable(source), str(error).removeprefix(f"{printable(source)}: "))
 
 
 def _photo_of(place: str, row: dict[str, Any], manifest: str, base: Path | str, access: Access) -> ImageRecord:
