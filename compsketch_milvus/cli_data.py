@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from compsketch_milvus.terminal import DONE, FAILURES, StageBar, command, emit, note, table
 
 if TYPE_CHECKING:
+    from encoders.data.manifest import Drawing, Photo
     from encoders.data.report import Report
+
+    Build: TypeAlias = Callable[[Report, StageBar], None]
 
 __all__ = ["data"]
 
@@ -34,6 +39,7 @@ SketchFile = Annotated[
 ]
 Groups = Annotated[bool, typer.Option("--groups", help="Keep boxes around groups and crowds")]
 PerClass = Annotated[int | None, typer.Option(min=1, help="Sketches of each word at most, drawn by --seed")]
+Seed = Annotated[int, typer.Option(min=0, help="Of what is drawn by chance")]
 Form = Annotated[str, typer.Option(help="svg, png, or auto: SVGs where there are any")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
 
@@ -52,16 +58,10 @@ def openimages(
 ) -> int:
     """Open Images v6: boxes and class names from its CSV files, sizes from the photos themselves."""
     from encoders.data import openimages as reader
-    from encoders.data.build import build_photos
-    from encoders.data.report import Report
 
-    started, report = time.monotonic(), Report()
-    with StageBar() as bar:
-        photos = reader.read(source, split, report, images=images, groups=groups, progress=bar)
-        build_photos(
-            "openimages", photos, report, out, source=[source], images=images, class_map=class_map, sketches=sketches
-        )
-    return _say(out, report, started, as_json)
+    read = partial(reader.read, source, split, images=images, groups=groups)
+    build = _photos("openimages", read, out, [source], images, class_map, sketches)
+    return _run([(out, build)], as_json)
 
 
 @data.command()
@@ -77,14 +77,9 @@ def coco(
 ) -> int:
     """COCO: instances_train2017.json and its like; the split is in the file's name."""
     from encoders.data import coco as reader
-    from encoders.data.build import build_photos
-    from encoders.data.report import Report
 
-    started, report = time.monotonic(), Report()
-    with StageBar() as bar:
-        photos = reader.read(source, report, images=images, groups=groups, progress=bar)
-        build_photos("coco", photos, report, out, source=source, images=images, class_map=class_map, sketches=sketches)
-    return _say(out, report, started, as_json)
+    read = partial(reader.read, source, images=images, groups=groups)
+    return _run([(out, _photos("coco", read, out, source, images, class_map, sketches))], as_json)
 
 
 @data.command()
@@ -99,23 +94,10 @@ def voc(
 ) -> int:
     """PASCAL VOC: Annotations, ImageSets/Main and JPEGImages of a year."""
     from encoders.data import voc as reader
-    from encoders.data.build import build_photos
-    from encoders.data.report import Report
 
-    started, report = time.monotonic(), Report()
-    with StageBar() as bar:
-        photos = reader.read(source, split, report, progress=bar)
-        build_photos(
-            "voc",
-            photos,
-            report,
-            out,
-            source=[source],
-            images=source / "JPEGImages",
-            class_map=class_map,
-            sketches=sketches,
-        )
-    return _say(out, report, started, as_json)
+    read = partial(reader.read, source, split)
+    build = _photos("voc", read, out, [source], source / "JPEGImages", class_map, sketches)
+    return _run([(out, build)], as_json)
 
 
 @data.command()
@@ -124,23 +106,16 @@ def quickdraw(
     source: Annotated[list[Path], typer.Argument(help="ndjson files, plain or gzipped, or folders of them")],
     out: Out,
     per_class: PerClass = None,
-    seed: int = 0,
+    seed: Seed = 0,
     unrecognised: Annotated[bool, typer.Option("--unrecognised", help="Keep what the game did not recognise")] = False,
     class_map: ClassMapFile = None,
     as_json: Json = False,
 ) -> int:
     """Quick, Draw!: simplified or raw ndjson, a file a class."""
     from encoders.data import quickdraw as reader
-    from encoders.data.build import build_sketches
-    from encoders.data.report import Report
 
-    started, report = time.monotonic(), Report()
-    with StageBar() as bar:
-        drawings = reader.read(source, report, unrecognised=unrecognised, progress=bar)
-        build_sketches(
-            "quickdraw", drawings, report, out, source=source, class_map=class_map, per_class=per_class, seed=seed
-        )
-    return _say(out, report, started, as_json)
+    read = partial(reader.read, source, unrecognised=unrecognised)
+    return _run([(out, _sketches("quickdraw", read, out, source, class_map, per_class, seed))], as_json)
 
 
 @data.command()
@@ -150,22 +125,15 @@ def tuberlin(
     out: Out,
     form: Form = "auto",
     per_class: PerClass = None,
-    seed: int = 0,
+    seed: Seed = 0,
     class_map: ClassMapFile = None,
     as_json: Json = False,
 ) -> int:
     """TU-Berlin: a folder a class, of SVGs or PNGs, with filelist.txt."""
     from encoders.data import tuberlin as reader
-    from encoders.data.build import build_sketches
-    from encoders.data.report import Report
 
-    started, report = time.monotonic(), Report()
-    with StageBar() as bar:
-        drawings = reader.read(source, report, form=form, progress=bar)
-        build_sketches(
-            "tuberlin", drawings, report, out, source=[source], class_map=class_map, per_class=per_class, seed=seed
-        )
-    return _say(out, report, started, as_json)
+    read = partial(reader.read, source, form=form)
+    return _run([(out, _sketches("tuberlin", read, out, [source], class_map, per_class, seed))], as_json)
 
 
 @data.command()
@@ -177,27 +145,22 @@ def sketchy(
     photos: Annotated[Path | None, typer.Option(help="Write the photos beside, to this manifest")] = None,
     invalid: Annotated[bool, typer.Option("--invalid", help="Keep sketches that Sketchy lists as invalid")] = False,
     per_class: PerClass = None,
-    seed: int = 0,
+    seed: Seed = 0,
     class_map: ClassMapFile = None,
     as_json: Json = False,
 ) -> int:
     """Sketchy: sketches as SVGs or PNGs, and the photos that they are of."""
     from encoders.data import sketchy as reader
-    from encoders.data.build import build_photos, build_sketches
-    from encoders.data.report import Report
 
-    started, report, beside = time.monotonic(), Report(), Report()
-    folder = None if photos is None else reader.photos_folder(source)  # found missing before the sketches are read
-    with StageBar() as bar:
-        drawings = reader.read(source, report, form=form, invalid=invalid, progress=bar)
-        build_sketches(
-            "sketchy", drawings, report, out, source=[source], class_map=class_map, per_class=per_class, seed=seed
+    read = partial(reader.read, source, form=form, invalid=invalid)
+    builds = [(out, _sketches("sketchy", read, out, [source], class_map, per_class, seed))]
+    if photos is not None:
+        folder = reader.photos_folder(source)  # found missing before the sketches are read
+        listed = _photos(
+            "sketchy", lambda *_, progress: reader.read_photos(folder), photos, [source], folder, class_map
         )
-        if photos is not None and folder is not None:
-            found = reader.read_photos(folder)
-            build_photos("sketchy", found, beside, photos, source=[source], images=folder, class_map=class_map)
-    also = {} if photos is None else {str(photos): beside.to_dict()}
-    return _say(out, report, started, as_json, also)
+        builds.append((photos, listed))
+    return _run(builds, as_json)
 
 
 @data.command()
@@ -206,7 +169,7 @@ def sets(
     photos: Annotated[Path, typer.Argument(help="Manifest of photos with splits", show_default=False)],
     sketches: Annotated[Path, typer.Option(help="Manifest or ndjson of sketches", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the sets", show_default=False)],
-    seed: int = 0,
+    seed: Seed = 0,
     large: Annotated[int, typer.Option(min=0, help="Queries of test-lq at most")] = 11_000,
     small: Annotated[int, typer.Option(min=0, help="Queries of test-sq, a part of test-lq")] = 900,
     stock: Annotated[int, typer.Option(min=0, help="Queries of stock, balanced over 1, 2 and 3 objects")] = 100,
@@ -229,7 +192,7 @@ def queries(
     objects: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of objects  [default: 1, 2, 3]")] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="As many queries of each number of objects")] = False,
     split: Annotated[str | None, typer.Option(help="Only photos of this split")] = None,
-    seed: int = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """A set of queries: sketches laid out in the boxes of photos, the same from the same seed."""
@@ -241,19 +204,59 @@ def queries(
     emit({"out": str(out), "seed": seed} | made, as_json, lambda: _print_sets({str(out): made}))
 
 
-def _say(
-    out: Path, report: Report, started: float, as_json: bool, also: dict[str, dict[str, Any]] | None = None
-) -> int:
-    """Print the account of a build; the status says whether something was bad or missing."""
-    account = report.to_dict()
-    answer = {"out": str(out), **account, "seconds": time.monotonic() - started}
-    made = {str(out): account, **(also or {})}
-    emit(answer | ({"also": also} if also else {}), as_json, lambda: _print_accounts(made))
-    return FAILURES if any(found["failed"] for found in made.values()) else DONE
+def _photos(
+    builder: str,
+    read: Callable[..., Iterator[Photo]],
+    out: Path,
+    source: list[Path],
+    images: Path,
+    class_map: Path | None,
+    sketches: Path | None = None,
+) -> Build:
+    """The build of a manifest of photos."""
+    from encoders.data.build import build_photos
+
+    files = {"images": images, "class_map": class_map, "sketches": sketches}
+    return lambda report, bar: build_photos(builder, read(report, progress=bar), report, out, source=source, **files)
 
 
-def _print_accounts(made: dict[str, dict[str, Any]]) -> None:
-    for path, account in made.items():
+def _sketches(
+    builder: str,
+    read: Callable[..., Iterator[Drawing]],
+    out: Path,
+    source: list[Path],
+    class_map: Path | None,
+    per_class: int | None,
+    seed: int,
+) -> Build:
+    """The build of a manifest of sketches."""
+    from encoders.data.build import build_sketches
+
+    return lambda report, bar: build_sketches(
+        builder, read(report, progress=bar), report, out,
+        source=source, class_map=class_map, per_class=per_class, seed=seed,
+    )  # fmt: skip
+
+
+def _run(builds: list[tuple[Path, Build]], as_json: bool) -> int:
+    """Build manifests and print an account of each; the status says whether something was bad or missing."""
+    from encoders.data.report import Report
+
+    started, accounts = time.monotonic(), []
+    with StageBar() as bar:
+        for out, build in builds:
+            report = Report()
+            build(report, bar)
+            accounts.append((str(out), report.to_dict()))
+    (path, first), *others = accounts
+    answer = {"out": path, **first, "seconds": time.monotonic() - started}
+    also = {"also": dict(others)} if others else {}
+    emit(answer | also, as_json, lambda: _print_accounts(accounts))
+    return FAILURES if any(account["failed"] for _, account in accounts) else DONE
+
+
+def _print_accounts(made: list[tuple[str, dict[str, Any]]]) -> None:
+    for path, account in made:
         dropped = account["dropped_classes"]
         if dropped:
             table(["dropped class", "count>", "why"], [(d["class"], d["count"], d["reason"]) for d in dropped[:SHOWN]])

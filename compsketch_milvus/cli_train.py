@@ -38,34 +38,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 RUNS = Path("runs/default")
 
 
-@train.command()
-@command
-def objects(
-    data: Data,
-    out: Out = RUNS,
-    recipe: Recipe = "default",
-    device: Device = "auto",
-    threads: Threads = 2,
-    workers: Workers = 0,
-    as_json: Json = False,
-) -> None:
-    """Stage 1: f_s and f_i, one object to 256 numbers (section 3.1 of the paper)."""
-    _run(["objects"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+def _add(name: str, stages: Sequence[str], about: str) -> None:
+    """Add a command that runs stages of a recipe one after another."""
+
+    @train.command(name, help=about)
+    @command
+    def run(
+        data: Data,
+        out: Out = RUNS,
+        recipe: Recipe = "default",
+        device: Device = "auto",
+        threads: Threads = 2,
+        workers: Workers = 0,
+        as_json: Json = False,
+    ) -> None:
+        _run(stages, recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
 
 
-@train.command()
-@command
-def spatial(
-    data: Data,
-    out: Out = RUNS,
-    recipe: Recipe = "default",
-    device: Device = "auto",
-    threads: Threads = 2,
-    workers: Workers = 0,
-    as_json: Json = False,
-) -> None:
-    """Stage 2: f_t and the photo side (section 3.3); needs stage 1's result in --out, of the same recipe."""
-    _run(["spatial"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+_add("objects", ["objects"], "Stage 1: f_s and f_i, one object to 256 numbers (section 3.1 of the paper).")
+_add(
+    "spatial",
+    ["spatial"],
+    "Stage 2: f_t and the photo side (section 3.3); needs stage 1's result in --out, of the same recipe.",
+)
 
 
 @train.command()
@@ -107,35 +102,16 @@ def projection(
     return 0
 
 
-@train.command(name="all")
-@command
-def all_stages(
-    data: Data,
-    out: Out = RUNS,
-    recipe: Recipe = "default",
-    device: Device = "auto",
-    threads: Threads = 2,
-    workers: Workers = 0,
-    as_json: Json = False,
-) -> None:
-    """All stages and the calibration, from nothing to the folder `bundle` in --out, which --encoder takes."""
-    stages = ["objects", "spatial", "projection", "calibration"]
-    _run(stages, recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
-
-
-@train.command()
-@command
-def semir(
-    data: Data,
-    out: Out = RUNS,
-    recipe: Recipe = "default",
-    device: Device = "auto",
-    threads: Threads = 2,
-    workers: Workers = 0,
-    as_json: Json = False,
-) -> None:
-    """SemIR, the baseline that is told class names, by the recipe's stages 2 and 3: the folder `semir` in --out."""
-    _run(["semir"], recipe, as_json, data=data, out=out, device=device, threads=threads, workers=workers)
+_add(
+    "all",
+    ["objects", "spatial", "projection", "calibration"],
+    "All stages and the calibration, from nothing to the folder `bundle` in --out, which --encoder takes.",
+)
+_add(
+    "semir",
+    ["semir"],
+    "SemIR, the baseline that is told class names, by the recipe's stages 2 and 3: the folder `semir` in --out.",
+)
 
 
 @train.command()

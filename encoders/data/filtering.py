@@ -17,6 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from encoders.data.boxes import fault
 from encoders.data.manifest import Box, Drawing, Photo
 from encoders.data.report import Report
 from encoders.errors import DataError
@@ -24,7 +25,6 @@ from encoders.evaluation.data import ClassMap
 from encoders.images import FORMATS
 
 MAPS = {name: Path(__file__).with_name(f"{name}.json") for name in ("openimages", "tuberlin", "sketchy")}
-ROUNDING = 0.01  # of the photo, and a pixel: how far a box may reach past it
 EMPTY = 1e-6  # of the photo: a side that is shorter is lost in the manifest's float32
 THREADS = 8
 _ORIENTATION, _SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's tag, and its values that swap width and height
@@ -112,8 +112,8 @@ def counted(photos: Iterable[Photo], report: Report) -> Iterator[Photo]:
 def placed(box: Box, where: Callable[[], str], report: Report, size: tuple[int, int] = (0, 0)) -> Box | None:
     """A box within its photo; None, and counted, if it is not one.
 
-    The rule for every set: what reaches past the photo by rounding (1 % of it and a pixel) is cut to it; what reaches
-    further, is inside out, is empty or is no number is bad.
+    What reaches past the photo by rounding is cut to it; what reaches further, is inside out, is empty or is no number
+    is bad.
 
     Args:
         box: Fractions of the photo.
@@ -122,12 +122,9 @@ def placed(box: Box, where: Callable[[], str], report: Report, size: tuple[int, 
         size: The photo's width and height in pixels, 0 where unknown: then there is no pixel to spare.
     """
     x0, y0, x1, y1 = box[1:5]
-    spare = [ROUNDING + (1 / side if side else 0) for side in size]
-    if not (x0 <= x1 and y0 <= y1):
-        report.failed.add("box is inside out or no numbers", where())
-        return None
-    if x0 < -spare[0] or y0 < -spare[1] or x1 > 1 + spare[0] or y1 > 1 + spare[1]:
-        report.failed.add("box reaches outside its photo", where())
+    wrong = fault((x0, y0, x1, y1), (1, 1), [1 / side if side else 0 for side in size])
+    if wrong:
+        report.failed.add(f"box is {wrong}", where())
         return None
     x0, y0, x1, y1 = max(x0, 0.0), max(y0, 0.0), min(x1, 1.0), min(y1, 1.0)
     if min(x1 - x0, y1 - y0) < EMPTY:

@@ -7,7 +7,6 @@ split's images (``train-images-boxable.csv``, ``validation-images-with-rotation.
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.data.filtering import placed
+from encoders.data.lists import records
 from encoders.data.manifest import Box, Photo
 from encoders.data.report import Progress, Report
 from encoders.errors import DataError
@@ -116,7 +116,7 @@ def _rows(table: Path, report: Report, progress: Progress | None) -> Iterator[tu
     """The needed columns of each good row, with its line number."""
     total = table.stat().st_size
     with table.open("rb") as raw, io.TextIOWrapper(raw, "utf-8", "replace", newline="") as file:
-        reader = csv.reader(file)
+        reader = records(table, file)
         header = next(reader, [])
         missing = [column for column in COLUMNS if column not in header]
         if missing:
@@ -157,7 +157,7 @@ def _listed(source: Path, split: str) -> set[str] | None:
 
 def _cells(path: Path) -> Iterator[list[str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        yield from csv.reader(file)
+        yield from records(path, file)
 
 
 def _find(source: Path, names: Sequence[str]) -> Path:

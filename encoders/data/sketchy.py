@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from encoders.data.lists import lines
 from encoders.data.manifest import Drawing, Photo
 from encoders.data.report import Progress, Report
 from encoders.data.tuberlin import files_below, forms, read_folder
@@ -87,5 +88,4 @@ def _invalid(source: Path, folder: Path) -> set[str]:
     lists = [*source.glob(INVALID), *source.glob(f"info*/**/{INVALID}"), *folder.glob(f"*/{INVALID}")]
     if not lists:
         raise DataError(f"{source} has no list {INVALID}; unpack Sketchy's info there, or keep all with --invalid")
-    lines = [line.split() for path in lists for line in path.read_text(encoding="utf-8").splitlines()]
-    return {Path(words[0]).stem for words in lines if words}
+    return {Path(line.split()[0]).stem for path in lists for line in lines(path)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from encoders.data.lists import lines
 from encoders.data.manifest import Drawing
 from encoders.data.report import Progress, Report
 from encoders.data.strokes import from_png, from_svg
@@ -76,8 +77,7 @@ def _names(folder: Path, suffix: str) -> list[str]:
     """What the list names, or without a list what is there; nothing that leads out of the folder."""
     if not (folder / LIST).is_file():
         return files_below(folder, suffix)
-    lines = (folder / LIST).read_text(encoding="utf-8").splitlines()
-    names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
+    names = [line.strip().replace("\\", "/") for line in lines(folder / LIST)]
     wrong = [
         name
         for name in names

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from encoders.data.filtering import placed
+from encoders.data.lists import lines
 from encoders.data.manifest import Box, Photo
 from encoders.data.report import Progress, Report
 from encoders.errors import DataError
@@ -56,7 +57,7 @@ def _names(path: Path) -> list[str]:
     """The photos of a list; a second word in a line (whether a class is there) counts for nothing."""
     if not path.is_file():
         raise DataError(f"no file {path}; the lists of VOC's splits belong there")
-    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.split()[0] for line in lines(path)]
 
 
 def _photo(path: Path, split: str, report: Report) -> Photo | None:

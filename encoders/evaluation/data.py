@@ -17,11 +17,13 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from encoders.data.boxes import fault
 from encoders.data.columns import read_photo_columns, read_sketch_columns
 from encoders.data.manifest import is_manifest
 from encoders.errors import DataError
@@ -77,12 +79,12 @@ class Annotations:
         number = np.cumsum(keep) - 1  # old index -> new index
         rows = np.flatnonzero(keep[self.photos])
         return Annotations(
-            tuple(file for file, kept in zip(self.files, keep, strict=True) if kept),
+            tuple(compress(self.files, keep)),
             self.sizes[keep],
             self.boxes[rows],
             number[self.photos[rows]],
             tuple(self.classes[row] for row in rows),
-            tuple(split for split, kept in zip(self.splits, keep, strict=True) if kept) if self.splits else (),
+            tuple(compress(self.splits, keep)),
         )
 
     @classmethod
@@ -109,12 +111,7 @@ class Labels:
 
     def select(self, keep: np.ndarray) -> Labels:
         """The photos where ``keep`` (p,) is True, in the same order."""
-        rows = np.flatnonzero(np.asarray(keep, bool))
-        return Labels(
-            tuple(self.files[row] for row in rows),
-            tuple(self.classes[row] for row in rows),
-            tuple(self.splits[row] for row in rows) if self.splits else (),
-        )
+        return Labels(*(tuple(compress(column, keep)) for column in (self.files, self.classes, self.splits)))
 
     def as_annotations(self) -> Annotations:
         """The same photos without a box: distractors, to which no query is relevant."""
@@ -169,11 +166,10 @@ class SketchSet:
 
     def select(self, keep: np.ndarray) -> SketchSet:
         """The sketches where ``keep`` (n,) is True, in the same order."""
-        rows = np.flatnonzero(np.asarray(keep, bool))
         return SketchSet(
-            tuple(self.words[row] for row in rows),
-            tuple(self.drawings[row] for row in rows),
-            tuple(self.key_ids[row] for row in rows),
+            tuple(compress(self.words, keep)),
+            tuple(compress(self.drawings, keep)),
+            tuple(compress(self.key_ids, keep)),
         )
 
 
@@ -253,9 +249,7 @@ def read_annotations(path: str | Path) -> Annotations:
         where = f"{path}: box {i}"
         image, name = str(_get(box, "image", where)), str(_get(box, "class", where))
         if image not in files:
-            raise DataError(
-                f"{where}: its image {image!r} is not among the {len(files)} images; add it or drop the box"
-            )
+            raise DataError(f"{where}: its image {image!r} is not among the {len(files)}; add it or drop the box")
         corners = _numbers(_get(box, "bbox", where), 4, f"{where} ({name} in {image})")
         boxes.append(_inside(corners, sizes[files[image]], f"{where} ({name} in {image})"))
         photos.append(files[image])
@@ -309,7 +303,7 @@ def read_sketches(path: str | Path) -> SketchSet:
         where = f"{path}: line {number}"
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # no JSON, or no UTF-8
             raise DataError(f"{where} is not JSON ({error}); expected one sketch a line") from error
         words.append(str(_get(entry, "word", where)))
         key_ids.append(str(_get(entry, "key_id", where)))
@@ -351,12 +345,10 @@ def _annotations(path: str | Path) -> Annotations:
 
 
 def _inside(box: np.ndarray, size: np.ndarray, where: str) -> np.ndarray:
-    limit = np.tile(size, 2)  # (4,)
-    if (box[2:] < box[:2]).any():
-        raise DataError(f"{where}: bbox {box.tolist()} is inside out; expected [x0, y0, x1, y1], not width and height")
-    if (box < -(0.01 * limit + 1)).any() or (box > 1.01 * limit + 1).any():
-        raise DataError(f"{where}: bbox {box.tolist()} is outside the photo of {size.tolist()}; expected its pixels")
-    return np.clip(box, 0, limit)
+    wrong = fault(box.tolist(), size.tolist(), (1, 1))
+    if wrong:
+        raise DataError(f"{where}: bbox {box.tolist()} is {wrong} of {size.tolist()}; expected x0, y0, x1, y1 in pixels")
+    return np.clip(box, 0, np.tile(size, 2))
 
 
 def _numbers(values: Any, count: int, where: str) -> np.ndarray:

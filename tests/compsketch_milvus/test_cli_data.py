@@ -79,6 +79,13 @@ def test_what_it_says_to_people(originals, capsys):
     assert "failed: 1 x photo is not on disk, first " in err
 
 
+@pytest.mark.parametrize("name", ["quickdraw", "tuberlin", "sketchy", "sets", "queries"])
+def test_a_negative_seed_is_refused(originals, capsys, name):
+    sketches = ["--sketches", originals / "dog.ndjson"] if name in ("sets", "queries") else []
+    answer = call(capsys, name, originals, *sketches, "--out", originals / "a.parquet", "--seed", -1, status=2)
+    assert "--seed" in answer["error"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -102,12 +102,12 @@ def test_bad_rows_are_counted_by_reason_and_the_first_is_named(openimages, tmp_p
     assert [box[1:5] for box in photo.boxes] == [pytest.approx((0.1, 0.1, 0.9, 0.9)), pytest.approx((0.5, 0.1, 1, 0.9))]
     assert report.failed.counts == {
         "box is inside out or no numbers": 3,
-        "box reaches outside its photo": 1,
+        "box is outside its photo": 1,
         "box is empty": 1,
         "class /m/none is not in the class descriptions": 1,
         "row has not the 13 columns of the header, or no ImageID": 2,
     }
-    assert report.failed.first["box reaches outside its photo"] == "train-annotations-bbox.csv: line 6"
+    assert report.failed.first["box is outside its photo"] == "train-annotations-bbox.csv: line 6"
 
 
 def test_photos_that_are_not_on_disk_or_damaged_are_named(openimages, tmp_path):

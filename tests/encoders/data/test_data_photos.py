@@ -137,7 +137,7 @@ def test_voc_annotations_that_are_missing_or_bad_are_counted(devkit):
         (VOC.replace("<width>500", "<width>0"), "annotation is no XML with a size"),
         (VOC.replace("<xmin>51", "<xmin>"), "box is inside out or no numbers"),
         (VOC.replace("<name>horse</name>", ""), "object has no name"),
-        (VOC.replace("<xmax>500", "<xmax>700"), "box reaches outside its photo"),
+        (VOC.replace("<xmax>500", "<xmax>700"), "box is outside its photo"),
     ):
         (devkit / "Annotations" / "2008_000008.xml").write_text(text)
         _, report = found_in(voc, devkit, ["val"])
