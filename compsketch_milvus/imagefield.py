@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compsketch_milvus.errors import CollectionError
+from compsketch_milvus.naming import file_record
 from compsketch_milvus.owner import FieldPath, Owner
 from compsketch_milvus.paging import Key
 from compsketch_milvus.records import ImageRecord
@@ -94,14 +94,8 @@ class ImageField:
         path = ((self.root or Path()) / value).resolve()
         if self.root is not None and not path.is_relative_to(self.root.resolve()):
             raise ValueError(f"path {value!r} leaves {self.root}; only what is below it is read")
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise ValueError(
-                f"{path}: cannot be opened ({error.strerror}); correct the row, or bring the file"
-            ) from None
-        facts = {"bytes": status.st_size, "mtime": status.st_mtime_ns // 1_000_000}
-        return ImageRecord(id, path.as_posix(), path, fields={**fields, **facts})
+        record = file_record(path, resolved=True, fields=fields)
+        return replace(record, id=id, fields={**fields, **record.fields})
 
     def _url(self, id: str, name: str, value: str, fields: dict[str, Any]) -> ImageRecord:
         from compsketch_milvus.access import Access

@@ -168,7 +168,7 @@ def test_rows_without_a_usable_image_are_listed_and_the_others_go_on(shop, attac
     reasons = {failure.source: failure.reason for failure in summary.failed}
     assert "field photo is empty" in reasons["products/120"]
     assert "'relative.png' is relative" in reasons["products/121"]
-    assert "/nowhere/x.png" in reasons["products/122"]
+    assert reasons["/nowhere/x.png"]
     assert reasons[str(pictures.resolve() / "text.png")]
 
 
