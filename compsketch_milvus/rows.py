@@ -17,6 +17,7 @@ __all__ = ["MESSAGE_BYTES", "MESSAGE_ROWS", "PARTITION_KEY_BYTES", "batches", "c
 MESSAGE_BYTES = 32 * 1024 * 1024  # Milvus refuses 64 MB
 MESSAGE_ROWS = 5000
 PARTITION_KEY_BYTES = 256
+FIELDS_BYTES = 65_536  # so that a row, too, is far from a message's limit: of a vector Milvus takes 131,072 bytes
 SCHEMA_FIELDS = ("id", "source", "width", "height", "vector", "$meta")
 
 
@@ -94,9 +95,12 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
     if partition_key is not None:
         _check_partition(name, partition_key, record.fields.get(partition_key))
     try:
-        fields = json.dumps(record.fields, allow_nan=False)
+        text = json.dumps(record.fields, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        field_bytes = len(text.encode("utf-8"))
     except (TypeError, ValueError) as error:
         raise CollectionError(f"{name}: its fields cannot be kept as JSON ({error})") from None
+    if field_bytes > FIELDS_BYTES:
+        raise CollectionError(f"{name}: its fields take {field_bytes} bytes as JSON, at most {FIELDS_BYTES} are kept")
     row = {
         "id": record.id,
         "source": record.source,
@@ -105,7 +109,7 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
         "vector": _vector(record, dim),
         **record.fields,
     }
-    return row, 4 * dim + source_bytes + len(fields) + 256
+    return row, 4 * dim + source_bytes + field_bytes + 256
 
 
 def _check_partition(name: str, key: str, value: Any) -> None:

@@ -386,6 +386,7 @@ def test_delete_counts_what_was_there(collection, photo_vectors) -> None:
         ({"vector": np.ones(16, np.float32)}, "length 4, not 1"),
         ({"fields": {"vector": 1}}, r"fields \['vector'\]"),
         ({"fields": {"x": float("nan")}}, "JSON"),
+        ({"fields": {"x": "ä" * 35_000}}, "its fields take 70008 bytes as JSON, at most 65536"),
         ({"fields": {"x": object()}}, "JSON"),
     ],
 )
