@@ -1,26 +1,47 @@
 """For applications that already use Milvus: an embedding function in the shape of `pymilvus.model`'s.
 
-It has the four members such applications call and depends on nothing of that package, which would bring transformers,
-onnxruntime and scipy.
+It has the four members such applications call (`encode_documents`, `encode_queries`, the call itself, `dim`; none of
+that package is asynchronous) and depends on nothing of it, which would bring transformers, onnxruntime and scipy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from compsketch_milvus.encoder import Encoder, ImageLike, connect
 from compsketch_milvus.errors import CompsketchError
+from encoders.errors import SketchError
 from encoders.sketch import Sketch
 
-__all__ = ["SketchEmbeddingFunction", "SketchLike"]
+__all__ = ["SketchEmbeddingFunction", "SketchLike", "sketch_of"]
 
-# A sketch, its dictionary (stroke JSON), or the path of one of its files.
+# A sketch, its dictionary (stroke JSON), the text of one of its files (stroke JSON, SVG), or the path of one.
 SketchLike: TypeAlias = Sketch | Mapping[str, Any] | str | Path
+
+T = TypeVar("T")
+
+
+def sketch_of(query: SketchLike) -> Sketch:
+    """The sketch that a query is: a text that begins like JSON or SVG is read as such, any other names a file.
+
+    Raises:
+        SketchError: it cannot be read, or holds nothing to search with.
+    """
+    if isinstance(query, Sketch):
+        return query
+    if isinstance(query, Mapping):
+        return Sketch.from_dict(dict(query))
+    if isinstance(query, str) and query.lstrip()[:1] in ("{", "<"):
+        return Sketch.from_bytes(query.encode("utf-8", "backslashreplace"))
+    if isinstance(query, (str, Path)):
+        return Sketch.open(query)
+    raise SketchError(f"a {type(query).__name__} is no sketch; give a Sketch, stroke JSON, or the path of a file")
 
 
 class SketchEmbeddingFunction:
@@ -28,7 +49,7 @@ class SketchEmbeddingFunction:
 
     Args:
         encoder: an open encoder; None opens the one that `connect()` gives.
-        batch_size: how many photos are encoded at once.
+        batch_size: how many photos, or sketches, are encoded at once.
 
     Raises:
         CompsketchError: `batch_size` is below 1, or no encoder can be opened.
@@ -45,40 +66,60 @@ class SketchEmbeddingFunction:
         """Length of a vector."""
         return self.encoder.dim
 
-    def __call__(self, images: ImageLike | Sequence[ImageLike]) -> list[np.ndarray]:
+    def __call__(self, images: ImageLike | Iterable[ImageLike]) -> list[np.ndarray]:
         """The same as `encode_documents`, as in pymilvus.model."""
         return self.encode_documents(images)
 
-    def encode_queries(self, queries: SketchLike | Sequence[SketchLike]) -> list[np.ndarray]:
+    def encode_queries(self, queries: SketchLike | Iterable[SketchLike]) -> list[np.ndarray]:
         """One or many sketches to unit vectors, each (dim,) float32.
 
         Raises:
-            SketchError: one of them cannot be read.
+            SketchError: one of them cannot be read; the message says which, counted from 0.
         """
-        sketches = [_sketch(query) for query in _many(queries)]
-        return [] if not sketches else list(self.encoder.encode_sketches(sketches))
 
-    def encode_documents(self, documents: ImageLike | Sequence[ImageLike]) -> list[np.ndarray]:
-        """One or many photos to unit vectors, each (dim,) float32.
+        def encode(batch: list[SketchLike], first: int) -> np.ndarray:
+            named = enumerate(batch, first)
+            return self.encoder.encode_sketches([_named("query", place, sketch_of, query) for place, query in named])
+
+        return self._in_batches(queries, encode)
+
+    def encode_documents(self, documents: ImageLike | Iterable[ImageLike]) -> list[np.ndarray]:
+        """One or many photos to unit vectors, each (dim,) float32; an iterator is read a batch at a time.
 
         Raises:
-            ImageError: one of them cannot be read.
+            ImageError: one of them cannot be read; the message says which, counted from 0.
         """
-        images = _many(documents)
+
+        def encode(batch: list[ImageLike], first: int) -> np.ndarray:
+            try:
+                return self.encoder.encode_images(batch)
+            except CompsketchError:
+                for place, document in enumerate(batch, first):  # whose fault it is
+                    _named("document", place, lambda one: self.encoder.encode_images([one]), document)
+                raise
+
+        return self._in_batches(documents, encode)
+
+    def _in_batches(self, given: Any, encode: Callable[[list[Any], int], np.ndarray]) -> list[np.ndarray]:
+        items = _many(given)
         vectors: list[np.ndarray] = []
-        for start in range(0, len(images), self.batch_size):
-            vectors.extend(self.encoder.encode_images(images[start : start + self.batch_size]))
+        while batch := list(islice(items, self.batch_size)):
+            vectors.extend(encode(batch, len(vectors)))
         return vectors
 
 
-def _many(given: Any) -> list[Any]:
+def _many(given: Any) -> Iterator[Any]:
     single = (str, bytes, Path, Image.Image, Sketch, Mapping)
     if isinstance(given, single) or (isinstance(given, np.ndarray) and given.ndim == 3):
-        return [given]
-    return list(given)
+        return iter([given])
+    if not isinstance(given, Iterable):
+        raise CompsketchError(f"a {type(given).__name__} cannot be encoded; give one item or a list of them")
+    return iter(given)
 
 
-def _sketch(query: SketchLike) -> Sketch:
-    if isinstance(query, Sketch):
-        return query
-    return Sketch.from_dict(dict(query)) if isinstance(query, Mapping) else Sketch.open(query)
+def _named(what: str, place: int, work: Callable[[Any], T], item: Any) -> T:
+    """Work on one item, whose place is said where it fails."""
+    try:
+        return work(item)
+    except CompsketchError as error:
+        raise type(error)(f"{what} {place}: {error}") from error

@@ -11,6 +11,7 @@ from PIL import Image
 
 from compsketch_milvus import CompsketchError, SketchEmbeddingFunction
 from compsketch_milvus.errors import CompsketchError as Base
+from encoders.errors import ImageError, SketchError
 from encoders.sketch import Sketch, SketchObject
 
 STROKES = {"width": 100, "height": 100, "objects": [{"label": "dog", "strokes": [[[0, 45], [0, 45]]]}]}
@@ -51,16 +52,58 @@ def test_photos_in_batches(function, toy_encoder, tmp_path) -> None:
         assert np.allclose(function(one)[0], rows[0])
 
 
+def test_the_text_of_a_sketch_is_one_too(function) -> None:
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="100" height="100"><path d="M0 0L45 45"/></svg>'
+    expected, drawn = function.encode_queries([STROKES, svg])
+    assert np.array_equal(function.encode_queries(" " + json.dumps(STROKES))[0], expected)
+    assert drawn.shape == (16,)
+
+
 def test_nothing_in_nothing_out(function) -> None:
     assert function.encode_queries([]) == []
     assert function.encode_documents([]) == []
+    assert function(iter([])) == []
+
+
+def test_an_iterator_is_read_a_batch_at_a_time(function, toy_encoder) -> None:
+    seen = []
+
+    def photos():
+        for number in range(5):
+            seen.append((number, toy_encoder.batches))
+            yield Image.new("RGB", (8, 8), (40 * number, 0, 0))
+
+    assert len(function(photos())) == 5
+    assert seen == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)]
+    assert len(function.encode_queries(STROKES for _ in range(5))) == 5
 
 
 def test_mistakes(function, toy_encoder, tmp_path) -> None:
-    with pytest.raises(CompsketchError):
-        function.encode_queries([{"width": 100}])
+    with pytest.raises(SketchError, match="query 3: "):
+        function.encode_queries([STROKES, STROKES, STROKES, {"width": 100}])
+    with pytest.raises(SketchError, match="query 0: a int is no sketch"):
+        function.encode_queries([7])
+    with pytest.raises(SketchError, match=r"query 0: nowhere\.json"):
+        function.encode_queries("nowhere.json")
+    with pytest.raises(CompsketchError, match="a int cannot be encoded"):
+        function.encode_documents(7)
     (tmp_path / "text.jpg").write_text("hello")
-    with pytest.raises(CompsketchError, match=r"text\.jpg"):
-        function.encode_documents([tmp_path / "text.jpg"])
+    good = Image.new("RGB", (8, 8))
+    with pytest.raises(ImageError, match=r"document 3: .*text\.jpg"):
+        function.encode_documents([good, good, good, tmp_path / "text.jpg"])
+    with pytest.raises(ImageError, match="document 1: "):
+        function.encode_documents([good, b"no photo"])
+
+
+def test_a_fault_of_the_encoder_is_no_documents(function, toy_encoder, monkeypatch) -> None:
+    def broken(images):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(toy_encoder, "encode_images", broken)
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        function([Image.new("RGB", (8, 8))])
+
+
+def test_a_batch_size_of_nothing(toy_encoder) -> None:
     with pytest.raises(Base, match="batch_size 0"):
         SketchEmbeddingFunction(toy_encoder, batch_size=0)
