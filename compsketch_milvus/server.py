@@ -12,18 +12,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from compsketch_milvus.errors import CollectionError, ServerError
-
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+from compsketch_milvus.reach import Place, fault
+from compsketch_milvus.settings import load_settings
+from compsketch_milvus.tls import Tls
 
 __all__ = [
     "WAIT",
     "DiskFullError",
+    "LoginError",
     "RefusedError",
+    "client_arguments",
     "connect_server",
     "guard",
     "lite_path",
@@ -104,27 +106,61 @@ def public_uri(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
-def connect_server(uri: str, *, token: str | None = None, db_name: str | None = None) -> MilvusClient:
-    """Connect, making the parent folder of a Milvus Lite file where it is missing.
+def connect_server(
+    uri: str, *, token: str | None = None, db_name: str | None = None, client: str = "MilvusClient"
+) -> Any:
+    """Connect, making the parent folder of a Milvus Lite file where it is missing; by an AsyncMilvusClient if named.
+
+    An https address is spoken to with the certificates that the settings name.
 
     Raises:
-        ServerError: no such address, nobody answers, wrong token, a file of something else, a file that another
-            process has open, or a folder that cannot be written.
+        SettingsError: a certificate or key that the settings name is missing or damaged.
+        LoginError: the server does not accept the login.
+        ServerError: no such address, nobody answers, TLS fails, a file of something else, a file that another process
+            has open, or a folder that cannot be written.
     """
     module, path = pymilvus(), lite_path(uri)
-    more = {"db_name": db_name} if db_name else {}
     if path is not None:
         _check_lite(path)
         with guard("open", uri):
-            return module.MilvusClient(str(path), timeout=WAIT, **more)
+            return getattr(module, client)(str(path), timeout=WAIT, **({"db_name": db_name} if db_name else {}))
+    arguments = client_arguments(uri, token=token, db_name=db_name)
     try:
-        port = urlsplit(uri).port
-    except ValueError:
-        port = 0
-    if port == 0 or (not uri.startswith("unix:") and not urlsplit(uri).hostname):
+        with guard("connect", uri):
+            return getattr(module, client)(**arguments)
+    except ServerError as error:
+        place = _place(uri)
+        found = fault(place, Tls.named(load_settings(token=token))) if place else None
+        if found is None:
+            raise
+        raise found from error
+
+
+def client_arguments(uri: str, *, token: str | None = None, db_name: str | None = None) -> dict[str, Any]:
+    """What to make a client of a server with, MilvusClient or AsyncMilvusClient.
+
+    Raises:
+        SettingsError: a certificate or key that the settings name is missing or damaged.
+        ServerError: no such address.
+    """
+    place, tls = _place(uri), Tls.named(load_settings(token=token))
+    more: dict[str, Any] = {"db_name": db_name} if db_name else {}
+    if place is not None and place.secure:
+        more |= tls.arguments()
+    elif tls != Tls():
+        _log.warning("%s is not encrypted, the certificates that are set are not used; write https://", public_uri(uri))
+    return {"uri": uri, "token": token or "", "timeout": WAIT, **more}
+
+
+def _place(uri: str) -> Place | None:
+    """Host and port of a server's address; None of a socket of Unix."""
+    try:
+        place = Place.of(uri)
+    except ValueError:  # of a port that is no number
+        place = None
+    if place is None and not uri.startswith("unix:"):
         raise ServerError(f"{public_uri(uri)!r} is no address of Milvus: give http://HOST:PORT")
-    with guard("connect", uri):
-        return module.MilvusClient(uri, token=token or "", timeout=WAIT, **more)
+    return place
 
 
 def _check_lite(path: Path) -> None:
@@ -151,6 +187,10 @@ def remove_index_files(path: Path, collection: str) -> int:
     for file in files:
         file.unlink()
     return len(files)
+
+
+class LoginError(ServerError):
+    """Milvus answers, and does not accept the token, or the user and the password."""
 
 
 class DiskFullError(ServerError):
@@ -201,7 +241,10 @@ def _translated(error: Exception, cause: BaseException, doing: str, uri: str, ex
     if "milvus-lite is required" in everything:
         return ServerError(f'{place}: needs Milvus Lite: pip install "compsketch-milvus[lite]"')
     if any(sign in everything for sign in _DENIED):
-        return ServerError(f"{place}: Milvus does not accept the token; set --token or MILVUS_TOKEN")
+        return LoginError(
+            f"{place}: Milvus does not accept the login: the token, or user and password, is wrong or missing, or has "
+            f"no right to {doing}; set MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD"
+        )
     passing = _passes(error, everything)
     if any(sign in everything for sign in _ABSENT):
         return ServerError(
