@@ -114,10 +114,11 @@ def _rejected(source: str, id: str, fields: dict[str, Any], access: Access) -> I
         return
     try:
         for record in iterate(source, access):
-            mine = record.source == source and record.error is None
+            mine = record.source == source
             yield checked(replace(record, id=id, fields={**fields, **record.fields})) if mine else record
     except SourceError as error:
-        yield refused(printable(source), str(error).removeprefix(f"{printable(source)}: "))
+        reason = str(error).removeprefix(f"{printable(source)}: ")
+        yield replace(refused(printable(source), reason), id=id, fields=fields)  # for the next reject file
 
 
 def _photo_of(place: str, row: dict[str, Any], manifest: str, base: Path | str, access: Access) -> ImageRecord:
@@ -136,7 +137,8 @@ def _photo_of(place: str, row: dict[str, Any], manifest: str, base: Path | str, 
         return data_record(inside(manifest, number), value, fields, access)
     if not isinstance(value, str) or not value:
         raise SourceError(f"{place}: column {column} holds no path; fill it in")
-    return named_photo(value, base, fields, access)
+    record = named_photo(value, base, fields, access)
+    return record if record.error is None else replace(record, fields=fields)  # for the reject file
 
 
 def data_record(source: str, data: bytes, fields: dict[str, Any], access: Access) -> ImageRecord:
