@@ -43,15 +43,9 @@ def filter_arguments(filter: str, params: Mapping[str, Any] | None, facts: Serve
         raise CollectionError(f"filter {filter!r}: it has no {{{unused[0]}}} that the parameter could stand for")
     if not values:
         return {"filter": filter}
-    if facts.kind == "server" and _version(facts.version) >= TEMPLATES_SINCE:
+    if facts.kind == "server" and facts.release >= TEMPLATES_SINCE:
         return {"filter": filter, "filter_params": values}
     return {"filter": _TEXT_OR_NAME.sub(lambda match: _literal(values[match[1]]) if match[1] else match[0], filter)}
-
-
-def _version(text: str) -> tuple[int, int]:
-    """(2, 5) of "v2.5.4-gpu"; of what is no version, such as that of a build from source, the newest."""
-    numbers = re.match(r"v?(\d+)\.(\d+)", text)
-    return (int(numbers[1]), int(numbers[2])) if numbers else (99, 0)
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ HNSW index takes 20 to 30 s of two cores to build.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,12 @@ class ServerFacts:
     rows: int = 0
     dim: int = 0
     gpu_reason: str = ""
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """(2, 5) of "v2.5.4-gpu"; of what is no version, such as a build's name, the newest."""
+        numbers = re.match(r"v?(\d+)\.(\d+)", self.version)
+        return (int(numbers[1]), int(numbers[2])) if numbers else (99, 0)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ class _Request:
         self._vectors = self._reranks or terms.hide_duplicates is not None
         self._row_bytes = ROW_BYTES + (4 * collection.dim if self._vectors else 0)
         self._filter = filter_arguments(terms.filter, terms.filter_params, collection.facts)
-        self._level = terms.consistency or ("Session" if collection.wrote else "Bounded")
+        self._level = terms.consistency or collection.consistency
         self.reach = min(self.index.max_hits, MOST_BYTES // self._row_bytes)
         for name, asked in (("limit", terms.limit), ("rerank", terms.rerank if self._reranks else 0)):
             if asked > self.reach:

@@ -28,8 +28,9 @@ class Terms:
         rerank: how many photos a lossy index is asked for at least, to be ranked by their stored vectors; 0 takes the
             index' own distances.
         consistency: what a search on a server has to see. "Bounded": all but the last seconds' changes. "Session":
-            all that this process wrote. "Strong": all that anyone wrote. "Eventually": what is there. None: "Session"
-            if the collection was written through this very object, else "Bounded". Milvus Lite always shows all.
+            all that this process stored. "Strong": all that anyone wrote. "Eventually": what is there. None: what was
+            stored and deleted through this very object is seen ("Session", or "Strong" for a minute after a deletion),
+            else "Bounded". Milvus Lite always shows all.
         group_by: name of a field: no more than `group_size` hits have one value of it; a photo without it is alone.
         group_size: hits a value, from 1.
         hide_duplicates: leave out a photo whose cosine with a better hit is this or more, over 0 to 1, such as 0.98;
