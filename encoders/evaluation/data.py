@@ -347,7 +347,7 @@ def _annotations(path: str | Path) -> Annotations:
 def _inside(box: np.ndarray, size: np.ndarray, where: str) -> np.ndarray:
     wrong = fault(box.tolist(), size.tolist(), (1, 1))
     if wrong:
-        raise DataError(f"{where}: bbox {box.tolist()} is {wrong} of {size.tolist()}; expected x0, y0, x1, y1 in pixels")
+        raise DataError(f"{where}: bbox {box.tolist()} is {wrong} of {size.tolist()}; expected x0, y0, x1, y1")
     return np.clip(box, 0, np.tile(size, 2))
 
 
