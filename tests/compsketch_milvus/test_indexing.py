@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from compsketch_milvus import index
 from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.errors import CollectionError, ServerError
-from compsketch_milvus.index import LITE_TYPES
+from compsketch_milvus.index import LITE_TYPES, choose
 from compsketch_milvus.records import PhotoVector
+from compsketch_milvus.search import search_vectors
 from tests.compsketch_milvus.fake_server import FakeServer
 
 Open = Callable[..., SketchCollection]
@@ -342,3 +344,18 @@ def test_few_rows_are_chosen_for_by_count_not_by_statistics(on) -> None:
     collection.reindex("IVF_FLAT", {"nprobe": 4})
     assert collection.index.params == {"nlist": 128}
     assert collection.facts.rows == 5000
+
+
+def test_an_index_on_a_gpu_is_asked_for_no_range_and_a_least_score_is_applied_here(
+    open_collection, photo_vectors, monkeypatch
+) -> None:
+    collection = open_collection()
+    collection.upsert(photo_vectors)
+    collection.index = choose(replace(collection.facts, kind="server", gpu="yes"), "GPU_IVF_PQ")
+    asked, search = [], collection.client.search
+    monkeypatch.setattr(collection.client, "search", lambda *a, **more: asked.append(more) or search(*a, **more))
+    (result,) = search_vectors(collection, photo_vectors[3].vector, 60, threshold=0.4)
+    assert asked[0]["search_params"] == {"metric_type": "L2", "params": {"nprobe": 64}}
+    assert result.hits[0].id == "p03"
+    assert all(hit.score >= 0.4 for hit in result)
+    assert 1 <= len(result) < 60
