@@ -19,11 +19,11 @@ from urllib.parse import unquote
 
 from compsketch_milvus.access import Access
 from compsketch_milvus.errors import CollectionError, ServerError, SourceError
+from compsketch_milvus.facts import with_facts
 from compsketch_milvus.manifests import named_photo
 from compsketch_milvus.naming import inside, printable, refused, with_origin
 from compsketch_milvus.paging import pages
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.remote import with_facts
 from compsketch_milvus.server import connect_server, guard
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
 

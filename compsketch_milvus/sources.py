@@ -13,9 +13,12 @@ from typing import Any, BinaryIO
 from compsketch_milvus.access import Access
 from compsketch_milvus.archives import ARCHIVES, archive_suffix, read_archive
 from compsketch_milvus.errors import SourceError
+from compsketch_milvus.facts import with_facts
+from compsketch_milvus.listing import find, is_listed, open_url
 from compsketch_milvus.manifests import MANIFESTS, file_path, read_manifest
 from compsketch_milvus.naming import SUFFIXES, checked, file_record, is_photo, printable, refused
 from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.remote import is_url, public_url, url_record
 
 __all__ = ["ARCHIVES", "MANIFESTS", "SUFFIXES", "Source", "is_countable", "iterate", "member"]
 
@@ -102,7 +105,7 @@ def _from_name(source: str | Path, access: Access) -> Iterator[ImageRecord]:
         from compsketch_milvus.milvus_source import read_collection
 
         yield from _some(read_collection(name, access), f"{printable(name)}: names no photos; check field and filter")
-    elif isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+    elif isinstance(source, str) and is_url(name):
         yield from _from_url(name, access)
     else:
         yield from _from_path(source, access)
@@ -139,41 +142,42 @@ def _from_path(source: str | Path, access: Access) -> Iterator[ImageRecord]:
 
 
 def _from_url(url: str, access: Access) -> Iterator[ImageRecord]:
-    from compsketch_milvus import remote
-
-    name = remote.public_url(url)
+    name, opened = public_url(url), partial(open_url, url, access)
     parts = url.partition("?")[0] if url.lower().startswith("http") else url
     path = parts.partition("://")[2].partition("/")[2]
     suffix = posixpath.splitext(parts)[1].lower()
     nothing = f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}"
     if "!/" in url:
         yield from member(url, access)
-    elif suffix in MANIFESTS:
-        base = url[: parts.rindex("/") + 1]
-        rows = read_manifest(url, suffix, partial(remote.open_url, url, access), base, access)
-        yield from _some(rows, f"{name}: lists no photos; give a manifest with at least one row")
-    elif archive_suffix(parts) and "*" not in path:
-        yield from _some(read_archive(url, partial(remote.open_url, url, access), access), nothing)
     elif any(character in path for character in "*["):
-        base, matches = _pattern(parts)
-        kind = archive_suffix(parts)
-        wanted = matches if kind else lambda one: matches(one) and is_photo(one.partition("?")[0])
-        found = remote.find(base, wanted, access)
-        if kind:
-            found = _one_by_one((record.source for record in found if record.error is None), access)
-        yield from _some(found, f"{name}: no photo matches the pattern; check it, and quote it in a shell")
-    elif remote.is_listed(url, access):
-        yield from _some(remote.find(url, lambda one: is_photo(one.partition("?")[0]), access), nothing)
+        complaint = f"{name}: no photo matches the pattern; check it, and quote it in a shell"
+        yield from _some(_url_pattern(parts, access), complaint)
+    elif suffix in MANIFESTS:
+        rows = read_manifest(url, suffix, opened, url[: parts.rindex("/") + 1], access)
+        yield from _some(rows, f"{name}: lists no photos; give a manifest with at least one row")
+    elif archive_suffix(parts):
+        yield from _some(read_archive(url, opened, access), nothing)
+    elif is_listed(url, access):
+        yield from _some(with_facts(find(url, _is_photo_url, access), access), nothing)
     else:
-        yield from remote.with_facts(iter([remote.url_record(url, {}, access)]), access)
+        yield from with_facts(iter([url_record(url, {}, access)]), access)
 
 
-def _pattern(url: str) -> tuple[str, Any]:
-    """The folder above a pattern's first wildcard, and what tells whether a URL matches: `*` stays within a folder."""
+def _is_photo_url(url: str) -> bool:
+    return is_photo(url.partition("?")[0])
+
+
+def _url_pattern(url: str, access: Access) -> Iterator[ImageRecord]:
+    """Photos whose URLs match a pattern, in which `*` stays within a folder; or those of the archives that match."""
     from fsspec.utils import glob_translate
 
     first = min(url.index(character) for character in "*[" if character in url)
-    return url[: url.rindex("/", 0, first) + 1], re.compile(glob_translate(url)).match
+    base, matches = url[: url.rindex("/", 0, first) + 1], re.compile(glob_translate(url)).match
+    if archive_suffix(url) or url.lower().endswith(MANIFESTS):
+        found = find(base, lambda one: bool(matches(one)), access)
+        yield from _one_by_one((record.source for record in found if record.error is None), access)
+    else:
+        yield from with_facts(find(base, lambda one: bool(matches(one)) and _is_photo_url(one), access), access)
 
 
 def _shards(pattern: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("aiohttp")
 fsspec = pytest.importorskip("fsspec")
 
-from compsketch_milvus import remote  # noqa: E402
+from compsketch_milvus import facts, listing, remote  # noqa: E402
 from compsketch_milvus.access import Access, is_public  # noqa: E402
 from compsketch_milvus.errors import SourceError  # noqa: E402
 from compsketch_milvus.records import ImageRecord  # noqa: E402
@@ -90,7 +90,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
-    remote._system.cache_clear()
+    remote.file_system.cache_clear()
     gc.collect()
     server.shutdown()
     thread.join()
@@ -285,7 +285,7 @@ def test_a_name_that_changes_its_address_is_refused_when_it_is_connected_to(site
     record = remote.url_record(f"http://photos.example:{site.server_port}/a.jpg", {}, Access())
     monkeypatch.setattr("aiohttp.TCPConnector.cached_hosts", property(lambda self: {}), raising=False)
     assert record.content(1000) == b"photo"
-    remote._system.cache_clear()  # its cache of names: as if ten seconds had gone by
+    remote.file_system.cache_clear()  # its cache of names: as if ten seconds had gone by
     gc.collect()
     assert "leads to a private address" in failure(record)
 
@@ -339,7 +339,7 @@ def test_a_page_is_a_folder_of_its_links(site) -> None:
 
 
 def test_a_page_that_links_to_itself_for_ever_ends(site, monkeypatch) -> None:
-    monkeypatch.setattr(remote, "MAX_DEPTH", 3)
+    monkeypatch.setattr(listing, "MAX_DEPTH", 3)
     for depth in range(10):
         site.files["/p/" + "x/" * depth] = b'<a href="x/">deeper</a><a href="a.jpg">a</a>'
     assert len(list(iterate(f"{site.url}/p/", HERE))) == 4
@@ -394,7 +394,7 @@ def test_a_long_manifest_is_asked_about_ahead_but_not_read_whole(site, tmp_path)
     reader = iterate(tmp_path / "m.csv", HERE)
     assert next(reader).source == f"{site.url}/0.jpg"
     time.sleep(0.2)
-    assert sum(site.asked.values()) <= remote.AHEAD + 1
+    assert sum(site.asked.values()) <= facts.AHEAD + 1
     assert [record.source for record in reader] == [f"{site.url}/{number}.jpg" for number in range(1, 200)]
 
 
@@ -458,7 +458,7 @@ def test_a_manifest_and_an_archive_at_a_private_address_are_refused(site) -> Non
 
 
 def test_a_library_that_is_not_installed(monkeypatch) -> None:
-    remote._system.cache_clear()
+    remote.file_system.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(SourceError, match=r's3:// needs s3fs: pip install "compsketch-milvus\[remote\]"'):
         list(iterate("s3://bucket/"))
