@@ -49,7 +49,7 @@ class AttachedHit:
     """A row of the owner's collection.
 
     Args:
-        key: its primary key.
+        id: its primary key.
         score: cosine of sketch and photo, -1 to 1.
         distance: L2 distance of the two unit vectors, 0 to 2.
         fields: the owner's fields that were asked for.
@@ -57,7 +57,7 @@ class AttachedHit:
         confidence: probability, 0 to 1, that the photo is relevant; None where the encoder is not calibrated for it.
     """
 
-    key: Key
+    id: Key
     score: float
     distance: float
     fields: dict[str, Any] = field(default_factory=dict)

@@ -125,7 +125,7 @@ def _opened(
 
 
 def _search_json(collection: str, result: AttachedResult) -> dict[str, Any]:
-    names = ("key", "score", "distance", "confidence", "source", "fields")
+    names = ("id", "score", "distance", "confidence", "source", "fields")
     hits = [{"rank": rank, **{name: getattr(hit, name) for name in names}} for rank, hit in enumerate(result.hits, 1)]
     hits = json.loads(json.dumps(hits, default=_plain))
     return {"collection": collection, "hits": hits, "gone": result.gone, "seconds": result.seconds}
@@ -137,14 +137,14 @@ def _plain(value: Any) -> Any:
 
 
 def _print_search(result: AttachedResult) -> None:
-    """A table of hits: the key, and the fields that were asked for."""
+    """A table of hits: the primary key, and the fields that were asked for."""
     names = list(dict.fromkeys(name for hit in result for name in hit.fields))
     rows = [
-        (rank, f"{hit.score:.3f}", hit.key, *(hit.fields.get(name, "") for name in names))
+        (rank, f"{hit.score:.3f}", hit.id, *(hit.fields.get(name, "") for name in names))
         for rank, hit in enumerate(result, 1)
     ]
     if rows:
-        table(["#>", "score>", "key", *names], rows)
+        table(["#>", "score>", "id", *names], rows)
     else:
         typer.echo("no hits")
     if result.gone:

@@ -95,7 +95,7 @@ def counts(summary) -> tuple[int, int, int]:
 
 
 def keys(result) -> list:
-    return [hit.key for hit in result]
+    return [hit.id for hit in result]
 
 
 # --- indexing ---
@@ -217,7 +217,7 @@ def test_text_keys_of_any_kind(client, attach_, pictures, sketch) -> None:
     assert counts(search.index()) == (8, 0, 0)
     assert counts(search.index()) == (0, 8, 0)
     found = search.search(sketch, limit=8, output_fields=["photo"])
-    assert {hit.key: hit.fields["photo"] for hit in found} == dict(zip(odd, photos, strict=True))
+    assert {hit.id: hit.fields["photo"] for hit in found} == dict(zip(odd, photos, strict=True))
     assert set(keys(search.search(sketch, filter=f"name in {json.dumps(odd[:3])}"))) == set(odd[:3])
     client.delete("things", ids=odd[4:6])
     assert search.prune() == 2

@@ -45,7 +45,7 @@ def test_attach_then_search(program, shop, sketch, photos) -> None:
     }  # fmt: skip
     found = program.json("search-attached", "products", sketch, "--limit", 2, "--fields", "price, text")
     best = found["hits"][0]
-    assert (best["rank"], best["key"], best["source"]) == (1, shop["left"], str(photos / "left.png"))
+    assert (best["rank"], best["id"], best["source"]) == (1, shop["left"], str(photos / "left.png"))
     assert best["fields"] == {"price": 10 * (shop["left"] - 7), "text": [0.0, shop["left"] - 7.0]}
     assert (len(found["hits"]), found["gone"]) == (2, 0)
     dear = program.json("search-attached", "products", sketch, "--filter", "price >= 20")
@@ -55,7 +55,7 @@ def test_attach_then_search(program, shop, sketch, photos) -> None:
     assert program.out.startswith("0 indexed, 4 skipped, 0 failed, 0 pruned in ")
     assert program("search-attached", "products", sketch, "--limit", 1, "--fields", "price") == 0
     heading, hit = program.out.splitlines()
-    assert heading.split() == ["#", "score", "key", "price"]
+    assert heading.split() == ["#", "score", "id", "price"]
     assert hit.split() == ["1", "1.000", str(shop["left"]), str(10 * (shop["left"] - 7))]
 
 

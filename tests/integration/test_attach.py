@@ -93,16 +93,16 @@ def test_whole_numbers_as_keys(client, make, pictures, milvus_server, toy_encode
 
         found = search.search(LEFT, limit=5, output_fields=["title", "price"])
         assert len(found) == 5
-        assert all(hit.fields == {"title": f"t{hit.key}", "price": hit.key} for hit in found)
+        assert all(hit.fields == {"title": f"t{hit.id}", "price": hit.id} for hit in found)
         assert all(hit.fields["price"] % 4 == 0 for hit in found)  # those of the first photo
         for resolved in (2000, 100):  # keys first; photos first
             monkeypatch.setattr(attached, "RESOLVED", resolved)
             dear = search.search(LEFT, 9, f"price >= {COUNT - 8}", output_fields=["price"])
             assert sorted(hit.fields["price"] for hit in dear) == list(range(COUNT - 8, COUNT))
             assert [hit.fields["price"] % 4 for hit in dear][:2] == [0, 0]
-            assert {hit.key for hit in dear} >= {2**53 + 1, 2**62 + 1}
+            assert {hit.id for hit in dear} >= {2**53 + 1, 2**62 + 1}
             wide = search.search(LEFT, 300, "price >= 300", output_fields=["price"])
-            assert len({hit.key for hit in wide}) == 300
+            assert len({hit.id for hit in wide}) == 300
             assert [hit.fields["price"] % 4 for hit in wide][:100] == [0] * 100
         assert state(client, name) == before
 
@@ -112,7 +112,7 @@ def test_whole_numbers_as_keys(client, make, pictures, milvus_server, toy_encode
         done = search.index()
         assert (done.read, done.indexed, done.skipped) == (COUNT - 4, 1, COUNT - 5)
         best = search.search(LEFT, limit=200)
-        assert not {hit.key for hit in best} & {0, 1, 2, 3}
+        assert not {hit.id for hit in best} & {0, 1, 2, 3}
         assert search.prune() == 4
         assert (search.side.count(), search.search(LEFT, limit=200).gone) == (COUNT - 4, 0)
 
@@ -134,9 +134,9 @@ def test_texts_as_keys_and_bytes_as_images(client, make, pictures, milvus_server
                 assert search.index().indexed == len(keys)
                 assert search.index().skipped == len(keys)
                 found = search.search(LEFT, limit=len(keys), output_fields=["price"])
-                assert {hit.key: hit.fields["price"] for hit in found} == {key: n for n, key in enumerate(keys)}
+                assert {hit.id: hit.fields["price"] for hit in found} == {key: n for n, key in enumerate(keys)}
                 some = search.search(LEFT, filter=f"key in {json.dumps(odd[:3])}")
-                assert {hit.key for hit in some} == set(odd[:3])
+                assert {hit.id for hit in some} == set(odd[:3])
         finally:
             client.drop_collection(into)
     assert state(client, name) == before
