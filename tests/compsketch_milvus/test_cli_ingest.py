@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 from pathlib import Path
+
+import pytest
+
+from compsketch_milvus.collection import SketchCollection
+from compsketch_milvus.errors import ServerError
+from compsketch_milvus.tally import IngestProgress
+from compsketch_milvus.terminal import IngestBar
 
 
 def test_a_bad_photo_is_reported_and_the_others_go_on(program, photos):
@@ -35,7 +45,7 @@ def test_an_interrupt_says_what_was_done(program, photos, toy_encoder, monkeypat
     monkeypatch.setattr(toy_encoder, "encode_images", interrupted)
     done = program.json("ingest", photos, "--batch-size", 2, status=130)
     assert re.search(r"interrupted after .* run the same ingest again", done["error"])
-    assert program.err == f"error: {done['error']}\n"
+    assert program.err.endswith(f"error: {done['error']}\n")
 
 
 def test_a_broken_encoder_is_a_failure_of_the_run(program, photos, toy_encoder, monkeypatch):
@@ -51,3 +61,85 @@ def test_bad_sources(program, tmp_path):
     (tmp_path / "leer").mkdir()
     program.refused("leer.*no photos", "ingest", tmp_path / "leer")
     assert not (tmp_path / "photos.db").exists()  # refused before anything is made
+
+
+def test_counts_add_up_in_json(program, photos):
+    (photos / "text.jpg").write_text("I am no photo")
+    for _ in range(2):
+        done = program.json("ingest", photos, status=1)
+        assert done["read"] == 5
+        assert done["read"] == done["indexed"] + done["skipped"] + len(done["failed"]) + done["failures_dropped"]
+        assert (done["drained"], done["abandoned"]) == (False, 0)
+
+
+def test_shards_together_are_the_whole(program, photos):
+    done = [program.json("ingest", photos, "--shard", f"{index}/2") for index in (1, 2)]
+    assert sum(answer["read"] for answer in done) == sum(answer["indexed"] for answer in done) == 4
+    assert program.json("info")["count"] == 4
+    program.refused("shard '3': give I/N with 1 <= I <= N", "ingest", photos, "--shard", "3")
+
+
+def test_rejects_are_ingested_once_they_are_mended(program, photos, tmp_path):
+    rejects, photo = tmp_path / "rejects.jsonl", photos / "text.jpg"
+    photo.write_text("I am no photo")
+    program.json("ingest", photos, "--rejects", rejects, status=1)
+    (line,) = map(json.loads, rejects.read_text().splitlines())
+    assert (line["source"], line["fields"]) == (str(photo.resolve()), {})
+    photo.write_bytes(next(photos.glob("*.png")).read_bytes())
+    done = program.json("ingest", rejects)
+    assert (done["read"], done["indexed"]) == (1, 1)
+    program.refused("is the source itself", "ingest", rejects, "--rejects", rejects)
+
+
+def test_sigterm_ends_it_early_and_well(program, photos, toy_encoder, monkeypatch):
+    encode, before = toy_encoder.encode_images, signal.getsignal(signal.SIGTERM)
+    photo, signals = next(photos.glob("*.png")).read_bytes(), []
+    for index in range(30):
+        (photos / f"more{index}.png").write_bytes(photo)
+
+    def terminated(images):
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        return encode(images)
+
+    monkeypatch.setattr(toy_encoder, "encode_images", terminated)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # one decoder: most photos are not decoded when the signal comes
+    signals.append(signal.SIGTERM)
+    done = program.json("ingest", photos, "--batch-size", 1)
+    assert 1 <= done["indexed"] == done["read"] < 34
+    assert done["drained"]
+    assert done["next"] == "run the same ingest again, it goes on from there"
+    signals.append(signal.SIGTERM)
+    assert program("ingest", photos, "--batch-size", 1) == 0
+    assert "stopped early, as SIGTERM asks: run the same ingest again" in program.err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_server_that_stays_away_is_told_with_the_counts(program, photos, monkeypatch):
+    calls = []
+
+    def away(self, records):
+        calls.append(len(records))
+        raise ServerError("http://milvus: no Milvus answers", transient=True)
+
+    monkeypatch.setattr(SketchCollection, "upsert", away)
+    done = program.json("ingest", photos, "--retry-for", 0.6, status=1)
+    assert re.search(r"no Milvus answers \(tried \d times in \d s\).* run the same ingest again", done["error"])
+    assert (done["read"], done["indexed"], done["abandoned"]) == (0, 0, 4)
+    assert len(calls) > 1
+    assert "waiting for 0 s, trying again: http://milvus: no Milvus answers" in program.err
+
+
+@pytest.mark.parametrize("value", ["-1", "soon"])
+def test_how_long_to_try_again_is_seconds(program, photos, value):
+    assert program("ingest", photos, "--retry-for", value) == 2
+
+
+def test_where_no_one_watches_waiting_is_said_once_and_then_now_and_then(capsys):
+    with IngestBar(every=3600) as bar:
+        for status in ("", "waiting for 1 s", "waiting for 2 s", "", "", "waiting for 1 s"):
+            bar(IngestProgress(9, 5, 2, 1, None, 10.0, status))
+    assert (
+        capsys.readouterr().err.splitlines()
+        == ["ingest: 8 photos: 5 indexed, 2 skipped, 1 failed, 0.8/s; waiting for 1 s"] * 2
+    )
