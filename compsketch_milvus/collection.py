@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from compsketch_milvus import indexing
+from compsketch_milvus import creating, indexing
 from compsketch_milvus.contents import LONG, count, look_up, remove, store
 from compsketch_milvus.errors import CollectionError, ServerError
-from compsketch_milvus.identity import PROPERTY, Identity
-from compsketch_milvus.index import IndexChoice, ServerFacts, choose
+from compsketch_milvus.identity import Identity
+from compsketch_milvus.index import IndexChoice, ServerFacts
 from compsketch_milvus.probing import GPU_WAIT, probe
 from compsketch_milvus.records import PhotoVector
-from compsketch_milvus.rows import PARTITION_KEY_BYTES, check_partition_key
-from compsketch_milvus.server import (
-    WAIT,
-    DiskFullError,
-    connect_server,
-    guard,
-    lite_path,
-    public_uri,
-    pymilvus,
-    remove_index_files,
-)
+from compsketch_milvus.rows import check_partition_key
+from compsketch_milvus.server import WAIT, DiskFullError, connect_server, guard, lite_path, public_uri
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
 from compsketch_milvus.steps import Call, Done, Steps, Work, advance
 
@@ -46,7 +35,6 @@ __all__ = ["SketchCollection"]
 
 DELETION = 60  # seconds in which a deletion is seen everywhere, however busy a server is
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class SketchCollection:
@@ -207,10 +195,10 @@ class SketchCollection:
     # --- making and opening ---
 
     def _prepare(self, create: bool, index: str, params: dict[str, Any], kept: dict[str, Any]) -> None:
-        if not self._exists():
-            choice = self._choice(create, index, params)
-            if not self._exists():  # another worker may have made it, while the server was asked for a GPU
-                self._create(choice, index, params, kept)
+        if not creating.exists(self):
+            if not create or self._encoder is None:
+                raise creating.missing(self)
+            creating.create(self, index, params, kept)
         described = self.call("describe the collection", "describe_collection")
         # An alias is followed once: if it is pointed elsewhere, this stays with the collection whose encoder it has.
         asked, self.name = self.name, str(described.get("collection_name") or self.name)
@@ -225,50 +213,9 @@ class SketchCollection:
         indexing.adopt(self, index, params)
         self.load()
 
-    def _exists(self) -> bool:
-        return bool(self.call("look up the collection", "has_collection"))
-
-    def _choice(self, create: bool, index: str, params: dict[str, Any]) -> IndexChoice:
-        """The index of a collection that does not exist yet, refused before anything is made."""
-        if not create or self._encoder is None:
-            with guard("list the collections", self.uri):
-                there = ", ".join(sorted(self.client.list_collections(timeout=WAIT))) or "none"
-            raise CollectionError(f"collection {self.name!r} does not exist at {self.uri}; there: {there}")
-        self.facts = replace(self.facts, dim=self._encoder.dim)
-        choose(self.facts, index, params)  # what is misspelt costs no question to the server
-        return indexing.chosen(self, index, params, rows=0)
-
-    def _create(self, choice: IndexChoice, index: str, params: dict[str, Any], kept: dict[str, Any]) -> None:
-        encoder, kinds = self.encoder, pymilvus().DataType
-        noted = Identity.noted(choice, index, params, self.facts)
-        identity = Identity(encoder.name, encoder.fingerprint, encoder.dim, noted, **kept)
-        text, key = identity.to_json(), identity.partition_key
-        with guard("create the collection", self.uri):
-            schema = self.client.create_schema(auto_id=False, enable_dynamic_field=True, description=text)
-            schema.add_field("id", kinds.VARCHAR, max_length=64, is_primary=True)
-            schema.add_field("source", kinds.VARCHAR, max_length=4096)
-            schema.add_field("width", kinds.INT64)
-            schema.add_field("height", kinds.INT64)
-            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=encoder.dim)
-            if key is not None:
-                schema.add_field(key, kinds.VARCHAR, max_length=PARTITION_KEY_BYTES, is_partition_key=True)
-        # Session: a search sees what this process wrote before it.
-        more = {"schema": schema, "properties": {PROPERTY: text}, "consistency_level": "Session"}
-        self.call("create the collection", "create_collection", timeout=LONG, **more)
-        indexing.build(self, choice)
-
     def load(self) -> None:
         """Load it, for searching and counting; a collection that is loaded stays so."""
-        try:
-            self.call("load the collection", "load_collection", timeout=LONG)
-        except DiskFullError:
-            raise
-        except ServerError as error:
-            # A program killed, or a disk full, while Milvus Lite wrote an index file leaves half of one.
-            if self.facts.kind != "lite" or not remove_index_files(Path(self.uri), self.name):
-                raise
-            _log.warning("collection %r: an index file is damaged (%s); building the index again", self.name, error)
-            self.call("load the collection", "load_collection", timeout=6 * LONG)
+        indexing.load(self)
 
     # --- the index ---
 

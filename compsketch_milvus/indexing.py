@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compsketch_milvus.consequences import consequences
@@ -18,19 +19,20 @@ from compsketch_milvus.errors import CollectionError, ServerError
 from compsketch_milvus.identity import PROPERTY, Identity
 from compsketch_milvus.index import GPU_TYPES, LITE_TYPES, SERVER_TYPES, IndexChoice, ServerFacts, choose, pays
 from compsketch_milvus.probing import ask_gpu, await_index, probe
-from compsketch_milvus.server import WAIT
+from compsketch_milvus.server import WAIT, DiskFullError, remove_index_files
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
 
-__all__ = ["adopt", "build", "chosen", "informed", "optimize", "reindex", "report"]
+__all__ = ["adopt", "build", "chosen", "load", "optimize", "reindex", "report"]
 
+LOADING = 600  # seconds
 BUILDING = 3600  # seconds for an index that somebody waits for
 FOREIGN = "made by another program"
 _log = logging.getLogger(__name__)
 
 
-def informed(collection: SketchCollection, want: str) -> ServerFacts:
+def _informed(collection: SketchCollection, want: str) -> ServerFacts:
     """The facts for a choice: whether the server builds GPU indexes is asked where it matters and is not known."""
     facts = collection.facts
     matters = facts.gpu == "unknown" if want.lower() == "auto" else facts.gpu != "yes" and want.upper() in GPU_TYPES
@@ -42,7 +44,7 @@ def informed(collection: SketchCollection, want: str) -> ServerFacts:
 
 def chosen(collection: SketchCollection, want: str, params: Mapping[str, Any], rows: int) -> IndexChoice:
     """`choose` for so many rows, with what the server says of itself, and the choice said aloud."""
-    collection.facts = replace(informed(collection, want), rows=rows)
+    collection.facts = replace(_informed(collection, want), rows=rows)
     return _said(collection, choose(collection.facts, want, params), want)
 
 
@@ -82,7 +84,7 @@ def reindex(collection: SketchCollection, want: str, params: Mapping[str, Any], 
     With "auto" also the server is asked again, and the index stays where building it anew does not pay. Either way it
     is waited for.
     """
-    collection.load()
+    load(collection)
     if want.lower() == "auto":
         fresh = probe(collection.client, collection.uri)
         collection.facts = replace(collection.facts, gpu=fresh.gpu, gpu_reason=fresh.gpu_reason)
@@ -96,6 +98,20 @@ def reindex(collection: SketchCollection, want: str, params: Mapping[str, Any], 
         _settle(collection, wait)
     else:
         _rebuild(collection, new, want, params, wait, old)
+
+
+def load(collection: SketchCollection) -> None:
+    """Load a collection; where Milvus Lite finds an index file damaged, it builds the index again."""
+    try:
+        collection.call("load the collection", "load_collection", timeout=LOADING)
+    except DiskFullError:
+        raise
+    except ServerError as error:
+        # A program killed, or a disk full, while Milvus Lite wrote an index file leaves half of one.
+        if collection.facts.kind != "lite" or not remove_index_files(Path(collection.uri), collection.name):
+            raise
+        _log.warning("collection %r: an index file is damaged (%s); building the index again", collection.name, error)
+        collection.call("load the collection", "load_collection", timeout=BUILDING)
 
 
 def optimize(collection: SketchCollection, wait: int) -> None:
@@ -167,10 +183,10 @@ def _rebuild(
             collection.identity = replace(collection.identity, index=before)
             _keep(collection)
             build(collection, old)
-            collection.load()
+            load(collection)
         raise
     _settle(collection, wait)
-    collection.load()
+    load(collection)
 
 
 def _settle(collection: SketchCollection, wait: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pymilvus import MilvusException
 
 from compsketch_milvus import index
 from compsketch_milvus.collection import SketchCollection
@@ -359,3 +360,17 @@ def test_an_index_on_a_gpu_is_asked_for_no_range_and_a_least_score_is_applied_he
     assert result.hits[0].id == "p03"
     assert all(hit.score >= 0.4 for hit in result)
     assert 1 <= len(result) < 60
+
+
+def test_of_two_workers_that_make_a_collection_at_once_the_slower_takes_the_faster_one_s(on, monkeypatch) -> None:
+    server = FakeServer()
+    create = server.create_collection
+
+    def raced(name, **arguments):
+        create(name, **arguments)
+        if name == "photos":
+            raise MilvusException(1, "create duplicate collection with different parameters")
+
+    monkeypatch.setattr(server, "create_collection", raced)
+    collection = on(server)()  # the other one has not built its index yet
+    assert (collection.index.type, collection.count()) == ("IVF_PQ", 0)
