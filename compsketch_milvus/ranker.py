@@ -42,9 +42,9 @@ class MilvusIndex:
             self.facts: ServerFacts = probe(client, uri)
         choose(self.facts, TYPE)  # refused before anything is encoded
 
-    def describe(self, rows: int) -> dict[str, Any]:
-        """Kind and parameters for so many photos."""
-        choice = self._choice(rows, 0)
+    def describe(self, rows: int, dim: int) -> dict[str, Any]:
+        """Kind and parameters for so many photos and vectors of such a length."""
+        choice = self._choice(rows, dim)
         return {"kind": f"Milvus {self.facts.version} {TYPE}", **choice.params, **choice.search_params}
 
     def search(self, queries: np.ndarray, gallery: np.ndarray, depth: int) -> np.ndarray:

@@ -57,10 +57,7 @@ def evaluate(
         annotations_path: ``annotations.json`` or a manifest, or several; queries are made from all their photos.
         images_dir: The folder of photos, or one for each of ``annotations_path``.
         sketches_path: Quick, Draw! ndjson, plain or gzipped, or a manifest.
-        methods: Of ``ssbir`` (strokes), ``words`` (the labels, strokes hidden), ``ssbir+words`` (both), ``semir``
-            (class names at the boxes, by an encoder trained for it), ``msbir`` (the canvas as one object against the
-            whole photo), ``random``; the first four also through an approximate index, ``ssbir@pq`` by the index's own
-            distances and ``ssbir@pq+rerank`` with its best ranked again on the vectors.
+        methods: Of `methods.METHODS`.
         semir: SemIR's encoder: ``encode_images``, and ``encode_sketches`` by the objects' labels.
         index: What ``@pq`` ranks through; None is faiss' IVF_PQ with the paper's parameters, scaled to the gallery.
         tau: A photo is relevant if R > tau.
@@ -69,8 +66,7 @@ def evaluate(
         seed: Of the queries, of ``random`` and of the bootstrap; the held-out split has its own.
         limit: Queries at most. The gallery stays whole.
         subset: ``held_out`` keeps the photos and the sketches that training has never seen.
-        extra_gallery: Pairs of a file (``annotations.json`` or ``labels.json``) and its folder of photos: ranked with
-            the rest, no queries are made from them.
+        extra_gallery: Pairs of such a file, or ``labels.json``, and its folder of photos: ranked, but not asked for.
         queries_path: Ask these, of a manifest that ``compsketch data queries`` wrote, in place of queries made here.
         class_map_path: Which word draws which class.
         batch_size: Photos and sketches encoded at once.
@@ -86,9 +82,8 @@ def evaluate(
         CompsketchError: An unknown method, an encoder that can't do it, or a setting out of range.
     """
     _check(encoder, semir, methods, (tau, *taus), k, batch_size, subset, per_query)
-    class_map, sketches = read_class_map(class_map_path), read_sketches(sketches_path)
     benchmark = prepare(
-        _pairs(annotations_path, images_dir), sketches, class_map,
+        _pairs(annotations_path, images_dir), read_sketches(sketches_path), read_class_map(class_map_path),
         above=min(tau, *taus), seed=seed, limit=limit, subset=subset, extra_gallery=extra_gallery,
         queries_path=queries_path,
     )  # fmt: skip
@@ -154,7 +149,7 @@ def compare(
         "relevant_per_query": float(possible[main].mean()),
         "queries_without_relevant": int((possible[main] == 0).sum()),
         "encoders": {role: _identity(one) for role, one in encoders.items()},
-        "index": index.describe(len(benchmark.paths)) if any(METHODS[name].indexed for name in names) else None,
+        "index": _described(index, run, names),
         "statistics": {**STATISTICS, "seed": seed},
     }
 
@@ -201,6 +196,12 @@ def _about(benchmark: Benchmark) -> list[dict[str, Any]]:
         }
         for number, query in enumerate(benchmark.queries)
     ]
+
+
+def _described(index: Index, run: Run, methods: list[str]) -> dict[str, Any] | None:
+    """What the index is for the vectors that it was asked for; None if no method goes through it."""
+    asked = [METHODS[name].vectors for name in methods if METHODS[name].indexed]
+    return index.describe(*asked[0].of_photos(run).shape) if asked and asked[0] else None
 
 
 def _identity(encoder: Any) -> dict[str, str | None]:

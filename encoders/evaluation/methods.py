@@ -175,6 +175,9 @@ _STORED = {
 }
 _CANVAS = Vectors("embed_photo_objects", "embed_canvas")
 
+# ``ssbir``: strokes; ``words``: the labels, strokes hidden; ``ssbir+words``: both; ``semir``: class names at the boxes,
+# by an encoder trained for it; ``msbir``: the canvas as one object against the whole photo. The first four also through
+# an approximate index: ``ssbir@pq`` by its own distances, ``ssbir@pq+rerank`` its best ranked again on the vectors.
 METHODS = {
     **{name: Method(partial(_exact, vectors=vectors), vectors) for name, vectors in _STORED.items()},
     **{f"{name}@pq": Method(partial(_indexed, vectors=vectors), vectors, True) for name, vectors in _STORED.items()},

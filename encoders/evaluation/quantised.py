@@ -43,8 +43,8 @@ class IvfPq:
     nprobe: int = 64
     seed: int = 0
 
-    def describe(self, rows: int) -> dict[str, Any]:
-        """Kind and parameters for a gallery of so many rows."""
+    def describe(self, rows: int, dim: int) -> dict[str, Any]:
+        """Kind and parameters for a gallery of so many rows; ``m`` is the same for vectors of any length."""
         nlist = self.nlist or lists(rows)
         return {
             "kind": "faiss IVF_PQ", "nlist": nlist, "m": self.m, "nbits": self.nbits, "nprobe": min(self.nprobe, nlist),
@@ -61,7 +61,7 @@ class IvfPq:
         rows, dim = gallery.shape
         if dim % self.m:
             raise CompsketchError(f"vectors of {dim} dimensions can't be cut into {self.m} parts: take another m")
-        facts = self.describe(rows)
+        facts = self.describe(rows, dim)
         centroids = max(1 << self.nbits, facts["nlist"])
         if rows < centroids:
             raise CompsketchError(

@@ -19,8 +19,8 @@ BLOCK_BYTES = 128 << 20  # of scores at a time: 256 queries against 125,000 phot
 class Index(Protocol):
     """A vector index to be measured: faiss' here, or Milvus' own, which the caller brings."""
 
-    def describe(self, rows: int) -> dict[str, Any]:
-        """What it is for so many rows: ``kind`` and its parameters, as JSON."""
+    def describe(self, rows: int, dim: int) -> dict[str, Any]:
+        """What it is for so many vectors of such a length: ``kind`` and its parameters, as JSON."""
         ...
 
     def search(self, queries: np.ndarray, gallery: np.ndarray, depth: int) -> np.ndarray:

@@ -42,7 +42,8 @@ def test_it_ranks_like_faiss_with_the_same_parameters_and_leaves_nothing(milvus_
     assert recall(found) == pytest.approx(recall(of_faiss), abs=0.1)
     assert rerank(queries, gallery, found)[:, 0].tolist() == exact[:, 0].tolist() == list(range(6))
     facts = {"nlist": lists(3000), "m": 16, "nbits": 8, "nprobe": 64}
-    assert index.describe(3000) == {"kind": f"Milvus {index.facts.version} IVF_PQ", **facts}
+    assert index.describe(*gallery.shape) == {"kind": f"Milvus {index.facts.version} IVF_PQ", **facts}
+    assert index.describe(3000, 60)["m"] == 15, "sixteen parts do not cut 60 numbers evenly"
     client = MilvusClient(milvus_server)
     assert not [name for name in client.list_collections() if name.startswith("compsketch_evaluation")]
     client.close()

@@ -102,7 +102,7 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
             spaces[rotated] = _rotated(spaces[code.dim, None], held_out, code.index.m, study.seed)
         asked, gallery = spaces[rotated]
         found = code.index.search(asked, gallery, DEEP)
-        facts = code.index.describe(len(photos))
+        facts = code.index.describe(len(photos), code.dim)
         what = ("IVF_PQ", code.dim, code.index.m, "yes" if code.opq else "no", facts["nlist"], facts["nprobe"])
         rows.append(_row(study, what, found, exact[code.dim], rerank(asked, gallery, found)))
         study.progress("codes", done, len(chosen))

@@ -78,8 +78,8 @@ def test_the_paper_s_lists_scaled_down():
     assert {rows: lists(rows) for rows in (1, 38, 39, 503, 3840, 62_399, 62_400, 4_500_000)} == {
         1: 1, 38: 1, 39: 1, 503: 8, 3840: 64, 62_399: 1024, 62_400: 1600, 4_500_000: 1600,
     }  # fmt: skip
-    assert IvfPq().describe(125_000) == {"kind": "faiss IVF_PQ", "nlist": 1600, "m": 16, "nbits": 8, "nprobe": 64}
-    assert IvfPq().describe(503)["nprobe"] == 8
+    assert IvfPq().describe(125_000, 256) == {"kind": "faiss IVF_PQ", "nlist": 1600, "m": 16, "nbits": 8, "nprobe": 64}
+    assert IvfPq().describe(503, 256)["nprobe"] == 8
 
 
 def test_mistakes_are_named(vectors):
