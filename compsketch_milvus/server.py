@@ -48,15 +48,23 @@ _FULL = (
 _ABSENT = ("Fail connecting", "UNAVAILABLE", "DEADLINE_EXCEEDED", "Deadline Exceeded", "closed channel")
 _DENIED = ("auth check failure", "UNAUTHENTICATED", "PERMISSION_DENIED", "permission deny")
 # Milvus' codes of what passes: not ready or unavailable (of pymilvus: cannot connect), too many requests, rate limit,
-# late clock, no resources; a collection or partition that is being loaded or recovers; a replica, shard, segment or
-# node of a server that starts or moves its data; cancelled, timed out. Code 1: Milvus' "not ready", pymilvus' unknown.
-_PASSING = {2, 4, 8, 11, 12, 103, 106, 202, 305, 401, 500, 501, 503, 504, 600, 601, 602}
+# late clock, no resources; a collection or partition that is not loaded (a server that starts loads anew what was), is
+# being loaded or recovers; a replica, shard, segment or node of a server that starts or moves its data; cancelled,
+# timed out. Code 1: Milvus' "not ready", pymilvus' unknown.
+_PASSING = {2, 4, 8, 11, 12, 101, 103, 106, 202, 305, 401, 500, 501, 503, 504, 600, 601, 602}
 _PASSING |= {901, 902, 903, 904, 905, 906, 1002, 1807, 10000, 10001}
 _PASSING_STATES = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED")
-_PASSING_WORDS = ("not ready", "not healthy", "closed channel", "Deadline Exceeded", "deadline exceeded")
+_PASSING_WORDS = (
+    "not ready",
+    "not healthy",
+    "collection not loaded",
+    "closed channel",
+    "Deadline Exceeded",
+    "deadline exceeded",
+)
 _TOO_LARGE = "larger than max"  # a message's RESOURCE_EXHAUSTED, and does not pass
-# Of Milvus' codes: memory, disk or quota used up, not implemented, no such collection or not loaded, no privilege.
-_NOT_THE_ROWS = {3, 7, 9, 10, 100, 101, 102, 1400, 1401}
+# Of Milvus' codes: memory, disk or quota used up, not implemented, no such collection, no privilege.
+_NOT_THE_ROWS = {3, 7, 9, 10, 100, 102, 1400, 1401}
 _TALKATIVE = (
     "grpc._server",  # Milvus Lite runs one in this process, and does not know every call that pymilvus tries
     "pymilvus.decorators",

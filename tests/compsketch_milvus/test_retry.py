@@ -143,6 +143,8 @@ class Rpc(grpc.RpcError):
 
 CODE = grpc.StatusCode
 PASSING = [
+    MilvusException(101, "collection not loaded[collection=photos]"),  # of a server that is back, and loads it
+    MilvusException(1, "failed to query: collection not loaded[collection=470695197028909101]"),
     Rpc(CODE.UNAVAILABLE, "Connection refused"),
     Rpc(CODE.DEADLINE_EXCEEDED, "Deadline Exceeded"),
     Rpc(CODE.RESOURCE_EXHAUSTED, "too many requests"),
@@ -151,6 +153,7 @@ PASSING = [
     MilvusException(1, "Unexpected error, message=<Cannot invoke RPC on closed channel!>"),
     MilvusException(1, "service not ready[proxy=7]: Initializing"),
     MilvusException(8, "rate limit exceeded[rate=0.1]"),
+    MilvusException(101, "collection not loaded[collection=4]"),
     MilvusException(103, "collection not fully loaded[collection=4]"),
     MilvusException(106, "collection on recovering[collection=4]"),
     MilvusException(503, "channel not available[channel=by-dev-rootcoord-dml_0]"),
@@ -163,7 +166,6 @@ REFUSED = [
 ]
 FINAL = [
     MilvusException(100, "collection not found[collection=photos]"),
-    MilvusException(101, "collection not loaded[collection=photos]"),
     MilvusException(9, "quota exceeded[reason=memory quota exceeded, please allocate more resources]"),
     MilvusException(1401, "privilege not permitted"),
     Rpc(CODE.UNIMPLEMENTED, "unknown method"),
