@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_attach import attach, search_attached
 from compsketch_milvus.cli_collection import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.cli_data import data
+from compsketch_milvus.cli_doctor import doctor
 from compsketch_milvus.cli_evaluate import evaluate
+from compsketch_milvus.cli_info import index, info
 from compsketch_milvus.cli_ingest import ingest, note_failures
+from compsketch_milvus.cli_project import reproject
+from compsketch_milvus.cli_search import Params, SketchFile, parameters, search
 from compsketch_milvus.cli_tables import tables
 from compsketch_milvus.cli_train import train
-from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, note, table
+from compsketch_milvus.cli_watch import watch
+from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, table
 
 if TYPE_CHECKING:
-    from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.demo import DemoResult
-    from compsketch_milvus.search import SearchResult
-    from encoders.explain import Explanation
     from encoders.sketch import Sketch
 
 __all__ = ["app", "main"]
@@ -45,8 +48,6 @@ app = typer.Typer(
 )
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
-
-SketchFile = Annotated[Path, typer.Argument(help="Stroke JSON, SVG, PNG or .npz masks", show_default=False)]
 
 
 def main() -> None:
@@ -92,101 +93,13 @@ def _program(
 
 
 app.command()(ingest)
-
-
-@app.command()
-@command
-def search(
-    sketch: SketchFile,
-    uri: Uri = None,
-    collection: Name = None,
-    token: Token = None,
-    encoder: EncoderSpec = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Number of hits")] = 20,
-    filter: Filter = "",
-    threshold: Annotated[float | None, typer.Option(help="Leave out hits with a lower score, -1 to 1")] = None,
-    min_confidence: Annotated[
-        float | None, typer.Option(help="Leave out hits less likely to be relevant, 0 to 1; needs a calibrated bundle")
-    ] = None,
-    words: Annotated[bool, typer.Option("--words", help="Also use the objects' labels")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what each object adds to a score, and where")] = False,
-    sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet to this PNG or JPEG")] = None,
-    as_json: Json = False,
-) -> None:
-    """Find the photos that hold a sketch's objects in its layout, best first."""
-    from compsketch_milvus import explain as why
-    from compsketch_milvus.search import search as find
-    from compsketch_milvus.sheet import check_place, contact_sheet, save
-    from encoders.sketch import Sketch
-
-    query = Sketch.open(sketch)
-    if sheet is not None:
-        check_place(sheet)
-    with open_collection(uri, collection, token, encoder, once=True) as photos:
-        if explain:
-            why.check_explains(photos)
-        result = find(photos, query, limit, filter, words=words, threshold=threshold, min_confidence=min_confidence)
-        parts = why.explain(photos, result.hits, query, words=words) if explain else []
-        answer = _search_json(result, parts) | {"encoder": _identity(photos), "collection": photos.name}
-    if sheet is not None:
-        save(contact_sheet(query, result.hits, title=sketch.name, explanations=parts), sheet)
-    emit(answer, as_json, lambda: _print_search(query, result, parts, min_confidence))
-
-
-def _search_json(result: SearchResult, parts: list[Explanation]) -> dict[str, Any]:
-    names = ("id", "source", "score", "distance", "confidence")
-    hits = [{"rank": rank, **{name: getattr(hit, name) for name in names}} for rank, hit in enumerate(result.hits, 1)]
-    for hit, explanation in zip(hits, parts, strict=False):  # none, unless asked for
-        hit["explanation"] = explanation.to_dict()
-    return {"hits": hits, "best_confidence": result.best, "seconds": result.seconds}
-
-
-def _identity(photos: SketchCollection) -> dict[str, str]:
-    return {"name": photos.encoder.name, "fingerprint": photos.encoder.fingerprint}
-
-
-def _print_search(query: Sketch, result: SearchResult, parts: list[Explanation], least: float | None) -> None:
-    """A table of hits, with columns for what is known: how likely they are relevant, what each object adds."""
-    columns: dict[str, list[str]] = {
-        "#>": [str(rank) for rank in range(1, len(result.hits) + 1)],
-        "score>": [f"{hit.score:.3f}" for hit in result.hits],
-    }
-    if result.best is not None:
-        columns["likely>"] = [f"{hit.confidence:.0%}" for hit in result.hits]
-    for index, item in enumerate(query.objects if parts else ()):
-        columns[f"{index} {item.label or 'object'}>"] = [f"{one.totals[index]:+.3f}" for one in parts]
-    columns["source"] = [hit.source for hit in result.hits]
-    if result.hits:
-        table(list(columns), list(zip(*columns.values(), strict=True)))
-    elif result.best is not None:
-        typer.echo(f"no good match: the best photo is {result.best:.0%} likely to be relevant, less than {least:.0%}")
-    else:
-        typer.echo("no hits")
-    note(", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.seconds.items()))
-
-
-@app.command()
-@command
-def info(
-    uri: Uri = None,
-    collection: Name = None,
-    token: Token = None,
-    encoder: EncoderSpec = None,
-    as_json: Json = False,
-) -> None:
-    """Describe a collection: photos, vector length, encoder, index and why it is that one, server."""
-    with open_collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
-        facts = photos.info()
-    emit(facts, as_json, lambda: _print_facts(facts))
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    flat = {
-        f"{name} {inner}" if inner else name: value
-        for name, part in facts.items()
-        for inner, value in (part.items() if isinstance(part, dict) else [("", part)])
-    }
-    table(["", ""], [(name, value) for name, value in flat.items()])
+app.command()(watch)
+app.command()(search)
+app.command()(attach)
+app.command("search-attached")(search_attached)
+app.command()(info)
+app.command()(index)
+app.command()(reproject)
 
 
 @app.command()
@@ -198,6 +111,7 @@ def delete(
     token: Token = None,
     encoder: EncoderSpec = None,
     filter: Filter = "",
+    param: Params = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete all photos of the collection")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before deleting all")] = False,
     as_json: Json = False,
@@ -207,10 +121,12 @@ def delete(
 
     if sum((bool(ids), bool(filter), everything)) != 1:
         raise CollectionError("what to delete? give ids, or --filter EXPRESSION, or --all, one of the three")
+    values = parameters(param)
     if everything and not yes and not _confirmed("Delete all photos of the collection?"):
         raise CollectionError("nothing was deleted; give --yes to delete all")
     with open_collection(uri, collection, token, encoder, encodes=encoder is not None) as photos:
-        deleted = photos.delete(ids) if ids else photos.delete(filter=EVERYTHING if everything else filter)
+        chosen = EVERYTHING if everything else filter
+        deleted = photos.delete(ids or None, None if ids else chosen, values)
         answer = {"deleted": deleted, "count": photos.count(), "collection": photos.name}
     emit(answer, as_json, lambda: typer.echo("{deleted} deleted, {count} left in {collection}".format(**answer)))
 
@@ -262,6 +178,7 @@ def _print_render(sketch: Sketch, out: Path) -> None:
 
 app.command()(evaluate)
 app.command()(tables)
+app.command()(doctor)
 
 
 @app.command()

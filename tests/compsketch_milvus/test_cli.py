@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ingest", "search", "info", "delete", "train", "data", "evaluate", "tables", "render", "demo")
+COMMANDS = (
+    *("ingest", "search", "info", "index", "delete", "attach", "search-attached", "doctor"),
+    *("train", "data", "evaluate", "tables", "render", "demo"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -36,7 +39,7 @@ def test_every_command_has_json(program, command):
 def test_the_list_above_is_complete(program):
     assert program("--help", database=False) == 0
     listed = program.out.split("Commands:")[1]
-    assert sorted(re.findall(r"^  (\w+)", listed, re.MULTILINE)) == sorted(COMMANDS)
+    assert sorted(re.findall(r"^  ([\w-]+)", listed, re.MULTILINE)) == sorted(COMMANDS)
 
 
 def test_version(program):
@@ -74,7 +77,7 @@ def test_ingest_search_info_delete(program, photos, sketch):
 
     facts = program.json("info")
     assert set(facts) == {"collection", "count", "dim", "encoder", "index", "server"}
-    assert set(facts["index"]) == {"type", "params", "state", "reason"}
+    assert {"type", "params", "search_params", "reason", "consequences", "state", "advice"} <= set(facts["index"])
     assert (facts["collection"], facts["count"], facts["dim"]) == ("photos", 4, 16)
 
     assert program.json("delete", best["id"]) == {"deleted": 1, "count": 3, "collection": "photos"}
