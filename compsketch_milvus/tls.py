@@ -49,8 +49,11 @@ class Tls:
         return tls
 
     def arguments(self) -> dict[str, Any]:
-        """What a MilvusClient is to be given; pymilvus calls the one file by two names."""
-        given: dict[str, Any] = {"secure": True}
+        """What a MilvusClient is to be given; pymilvus calls the one file by two names.
+
+        Dedicated: pymilvus would share a connection to the same address, whatever certificates that was made with.
+        """
+        given: dict[str, Any] = {"secure": True, "dedicated": True}
         if self.client is not None:
             given |= {"ca_pem_path": self.ca, "client_pem_path": self.client, "client_key_path": self.key}
         elif self.ca is not None:

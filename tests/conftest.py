@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 _spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_of_a_closed_stream() -> Iterator[None]:
+    """A command run in this process logs to what is its standard error then, which pytest closes after the test."""
+    yield
+    for name in ("compsketch_milvus", "encoders"):
+        logging.getLogger(name).handlers.clear()
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def test_pymilvus_is_given_the_files_by_the_names_it_knows(files, monkeypatch) -
         "db_name": "d",
         "timeout": 10,
         "secure": True,
+        "dedicated": True,
     }
     monkeypatch.setenv(CA, str(files / "ca.pem"))
     monkeypatch.setenv("MILVUS_SERVER_NAME", "milvus.example")

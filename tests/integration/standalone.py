@@ -160,7 +160,10 @@ def _client(uri: str, token: str, tls: Path | None):
     files = {}
     if tls is not None:
         files = {"ca_pem_path": "ca.pem", "client_pem_path": "client.pem", "client_key_path": "client.key"}
-    return MilvusClient(uri, token=token, timeout=5, **{name: str(tls / file) for name, file in files.items()})
+    # Dedicated: pymilvus would keep the connection for the next client, whatever certificates that one names.
+    return MilvusClient(
+        uri, token=token, timeout=5, dedicated=True, **{name: str(tls / file) for name, file in files.items()}
+    )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trustme
-from pymilvus.client.connection_manager import ConnectionManager
 
 from compsketch_milvus import SketchCollection
 from compsketch_milvus.cli import run
@@ -28,15 +27,10 @@ PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_encoder) -> Iterator[None]:
-    """No settings of whoever runs the tests, the toy for an encoder, and no connection of the test before.
-
-    pymilvus uses an open connection again for the same address and token, whatever certificates are named.
-    """
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_encoder) -> None:
+    """No settings of whoever runs the tests, and the toy for an encoder."""
     monkeypatch.setattr("compsketch_milvus.settings.config_file", lambda: tmp_path / "config.env")
     monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda spec=None, **how: toy_encoder)
-    yield
-    ConnectionManager.get_instance().close_all()
 
 
 @pytest.fixture(scope="module")
