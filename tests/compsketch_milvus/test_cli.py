@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    *("ingest", "search", "info", "index", "delete", "attach", "search-attached", "doctor"),
+    *("ingest", "watch", "search", "info", "index", "delete", "attach", "search-attached", "reproject", "doctor"),
     *("train", "data", "evaluate", "tables", "render", "demo"),
 )
 
@@ -66,9 +66,10 @@ def test_ingest_search_info_delete(program, photos, sketch):
     assert program.json("ingest", photos)["skipped"] == 4
 
     found = program.json("search", sketch)
-    assert set(found) == {"hits", "best_confidence", "seconds", "encoder", "collection"}
+    assert set(found) == {"hits", "best_confidence", "short", "seconds", "encoder", "collection"}
     assert set(found["seconds"]) == {"encode", "search", "rerank"}
-    assert [set(hit) for hit in found["hits"]] == [{"rank", "id", "source", "score", "distance", "confidence"}] * 4
+    names = {"rank", "id", "source", "score", "distance", "confidence", "fields", "duplicates"}
+    assert [set(hit) for hit in found["hits"]] == [names] * 4
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3, 4]
     best = found["hits"][0]
     assert best["source"] == str(photos / "left.png")
@@ -76,7 +77,7 @@ def test_ingest_search_info_delete(program, photos, sketch):
     assert (found["collection"], found["encoder"]["name"]) == ("photos", "toy")
 
     facts = program.json("info")
-    assert set(facts) == {"collection", "count", "dim", "encoder", "index", "server"}
+    assert set(facts) == {"collection", "count", "dim", "partition_key", "encoder", "index", "server"}
     assert {"type", "params", "search_params", "reason", "consequences", "state", "advice"} <= set(facts["index"])
     assert (facts["collection"], facts["count"], facts["dim"]) == ("photos", 4, 16)
 
