@@ -157,7 +157,8 @@ def client_arguments(uri: str, *, token: str | None = None, db_name: str | None 
         more |= tls.arguments()
     elif tls != Tls():
         _log.warning("%s is not encrypted, the certificates that are set are not used; write https://", public_uri(uri))
-    return {"uri": uri, "token": token or "", "timeout": WAIT, **more}
+    login = urlsplit(uri).netloc.rpartition("@")[0]  # pymilvus logs the address that it is given
+    return {"uri": public_uri(uri), "token": token or login, "timeout": WAIT, **more}
 
 
 def _place(uri: str) -> Place | None:

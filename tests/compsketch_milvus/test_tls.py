@@ -114,6 +114,12 @@ def test_pymilvus_is_given_the_files_by_the_names_it_knows(files, monkeypatch) -
     )
 
 
+def test_pymilvus_logs_addresses_and_so_gets_none_with_a_login() -> None:
+    given = client_arguments("http://ada:hunter2@somewhere:19530/db")
+    assert (given["uri"], given["token"]) == ("http://somewhere:19530/db", "ada:hunter2")
+    assert client_arguments("http://ada:hunter2@somewhere:19530", token="better")["token"] == "better"
+
+
 def test_certificates_for_a_connection_without_tls_are_warned_about(files, monkeypatch, caplog) -> None:
     monkeypatch.setenv(CA, str(files / "ca.pem"))
     assert "server_pem_path" not in client_arguments("http://root:hunter2@somewhere:19530")
