@@ -52,7 +52,7 @@ def ingest(
     ] = 600.0,
     keep_features: Annotated[
         Path | None,
-        typer.Option(help="Keep photos' features here, for another projection later; 12.5 KB a photo, less compressed"),
+        typer.Option(help="Keep photos' features here, for another projection later; some 9 KB a photo"),
     ] = None,
     index: IndexType = "auto",
     index_params: IndexParams = None,

@@ -6,9 +6,9 @@ The digits are a time in nanoseconds, so that names tell the order: of a photo i
 part is written beside its place, synced to the disk and then renamed; it is never changed again. It names the networks
 that made it, a bundle's fingerprint without its projection, and those of other networks are refused.
 
-A photo takes 2 F bytes before compression: 12,544 with the bundle that is shipped (F = 6,272), 81,536 with the paper's
-GoogLeNet (F = 40,768). Half precision is enough: the projection divides by a row's length, and what rounding adds to a
-unit vector is some 0.0003.
+A photo takes 2 F bytes before compression: 12,544 with the bundle that is shipped (F = 6,272), of which 8,720 are left
+after it (measured on 64 photos of COCO); 81,536 with the paper's GoogLeNet (F = 40,768). Half precision is enough: the
+projection divides by a row's length, and what rounding adds to a unit vector is some 0.0003.
 """
 
 from __future__ import annotations

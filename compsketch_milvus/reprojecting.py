@@ -154,6 +154,7 @@ def _project(old: SketchCollection, new: SketchCollection, store: FeatureStore) 
         ids = list({photo.id for _, photos in group for photo in photos})
         there = rows_of(new, ids)
         wanted = {id: row for id, row in rows_of(old, ids).items() if not _same(there.get(id), row)}
+        made: list[PhotoVector] = []
         for part, photos in group:
             places = {}  # of a photo that is in the part twice, the last
             for place, photo in enumerate(photos):
@@ -162,8 +163,10 @@ def _project(old: SketchCollection, new: SketchCollection, store: FeatureStore) 
                     places[photo.id] = place
             if places:
                 vectors = encoder.project(part.features(list(places.values())))
-                new.upsert([_photo(wanted.pop(id), vector) for id, vector in zip(places, vectors, strict=True)])
-                yield len(places)
+                made += [_photo(wanted.pop(id), vector) for id, vector in zip(places, vectors, strict=True)]
+        if made:
+            new.upsert(made)
+            yield len(made)
 
 
 def _lacking(old: SketchCollection, new: SketchCollection) -> tuple[int, list[str]]:

@@ -131,7 +131,9 @@ def test_what_can_neither_be_projected_nor_read_is_missing_and_no_alias_is_made(
     check_vectors(new)
 
 
-def test_an_interrupted_one_goes_on(old, new, kept) -> None:
+def test_an_interrupted_one_goes_on(old, new, kept, monkeypatch) -> None:
+    monkeypatch.setattr("compsketch_milvus.reprojecting.PAGE", 5)
+
     class Enough(Exception):
         pass
 

@@ -181,13 +181,14 @@ def test_killed_again_and_again_it_goes_on(open_, old, names, toy, tmp_path, mil
     """Killed at the first, second, ... upsert of each run: every run brings some photos over, none is lost."""
     program = """
         import os, sys
+        from compsketch_milvus import reprojecting
         from compsketch_milvus.collection import SketchCollection
-        from compsketch_milvus.reprojecting import reproject
         from toy import TurnedEncoder
 
         uri, old, new, networks, kept, last = sys.argv[1:]
         encoder = TurnedEncoder(grid=8)
         encoder.networks = networks
+        reprojecting.PAGE = 100
         upserts, upsert = [], SketchCollection.upsert
         def mortal(self, photos):
             if len(upserts) == int(last):
@@ -196,7 +197,7 @@ def test_killed_again_and_again_it_goes_on(open_, old, names, toy, tmp_path, mil
             return upsert(self, photos)
         SketchCollection.upsert = mortal
         with SketchCollection.open(old, None, uri=uri) as a, SketchCollection.open(new, encoder, uri=uri) as b:
-            result = reproject(a, b, features=kept)
+            result = reprojecting.reproject(a, b, features=kept)
         print(result.there, result.projected)
     """
     arguments = [milvus_server, *names[:2], old.encoder.networks, str(tmp_path / "kept")]
