@@ -91,18 +91,17 @@ def parameters(given: list[str] | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for one in given or ():
         name, equals, text = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise CollectionError(f"--param {one!r}: it has to be NAME=JSON, such as 'least=640'")
+        if name in values:
+            raise CollectionError(f"--param {one!r}: {name!r} is given twice; for several values give a list")
         try:
-            value = json.loads(text)
+            values[name] = json.loads(text)
         except ValueError:
             hint = json.dumps(f"{name}={json.dumps(text, ensure_ascii=False)}", ensure_ascii=False)
             raise CollectionError(
-                f"--param {one!r}: after NAME= there has to be JSON, a text in double quotes: --param {hint}"
-                if equals and name
-                else f"--param {one!r}: it has to be NAME=JSON, such as 'least=640'"
+                f"--param {one!r}: after {name}= there has to be JSON, a text in double quotes: --param {hint}"
             ) from None
-        if name in values:
-            raise CollectionError(f"--param {one!r}: {name!r} is given twice; for several values give a list")
-        values[name] = value
     return values
 
 

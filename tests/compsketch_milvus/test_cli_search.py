@@ -60,3 +60,56 @@ def test_what_an_encoder_cannot_say_is_refused(program, photos, sketch):
     program("ingest", photos)
     for option, said in ((["--explain"], "cannot explain"), (["--min-confidence", 0.5], "is not calibrated")):
         assert said in program.json("search", sketch, *option, status=2)["error"]
+
+
+def test_parameters_stand_for_names_in_a_filter(program, photos, sketch):
+    program("ingest", photos)
+    asked = ("search", sketch, "--filter", "width >= {least} and source like {where}")
+    where = ("--param", f'where="%{Path("left.png")}"')
+    found = program.json(*asked, "--param", "least=64", *where)["hits"]
+    assert [Path(hit["source"]).name for hit in found] == ["left.png"]
+    assert program.json(*asked, "--param", "least=65", *where)["hits"] == []
+    assert "'where' has no value" in program.json(*asked, "--param", "least=64", status=2)["error"]
+    gone = program.json("delete", "--filter", "source like {where}", *where)
+    assert gone["deleted"] == 1
+
+
+@pytest.mark.parametrize(
+    ("param", "said"),
+    [
+        (["least"], "it has to be NAME=JSON, such as 'least=640'"),
+        (["=3"], "it has to be NAME=JSON"),
+        (["tag=sea"], r'a text in double quotes: --param "tag=\"sea\""'),
+        (["a=1", "a=2"], "'a' is given twice; for several values give a list"),
+    ],
+)
+def test_parameters_that_are_none(program, sketch, param, said):
+    options = [part for one in param for part in ("--param", one)]
+    assert said in program.json("search", sketch, *options, status=2)["error"]
+
+
+def test_search_groups_hides_and_takes_a_level(program, photos, sketch):
+    program("ingest", photos)
+    every = program.json("search", sketch)["hits"]
+    alone = program.json("search", sketch, "--group-by", "width", "--consistency", "strong", "--rerank", 0)
+    assert [hit["id"] for hit in alone["hits"]] == [every[0]["id"]]
+    assert (alone["short"], every[0]["fields"]["width"]) == (None, 64)
+    few = program.json("search", sketch, "--hide-duplicates", 0.3)["hits"]
+    assert 0 < len(few) < len(every)
+    assert few[0]["duplicates"]
+    assert program("search", sketch, "--hide-duplicates", 0.3) == 0
+    assert "like it" in program.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--consistency", "weak"], "consistency 'Weak': there are Bounded, Session, Strong, Eventually"),
+        (["--hide-duplicates", "1.5"], "hide_duplicates 1.5"),
+        (["--rerank", "-1"], "rerank -1"),
+        (["--group-size", "2"], "say by which field, with group_by"),
+    ],
+)
+def test_terms_that_do_not_fit_are_refused_before_an_encoder_is_loaded(program, sketch, monkeypatch, options, said):
+    monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda *_, **__: pytest.fail("loaded"))
+    assert said in program.json("search", sketch, *options, status=2)["error"]
