@@ -38,8 +38,10 @@ def read_manifest(
 ) -> Iterator[ImageRecord]:
     """The photos that a manifest names, one row after another.
 
-    A path is relative to `base`; it may be a `file://`, `http(s)://`, `s3://` or `gs://` URL, too. A row of a parquet
-    file may hold the photo itself: a column `image` or `bytes` of bytes, or of structs (`bytes`, `path`) as Hugging
+    A path is relative to `base`; it may be a `file://`, `http(s)://`, `s3://` or `gs://` URL, too. A manifest on this
+    machine may name any file here, by `file://` as by a path: what is no photo is not decoded. One that lies elsewhere
+    names no file here, and no manifest names a collection, whose server would be sent a token. A row of a parquet file
+    may hold the photo itself: a column `image` or `bytes` of bytes, or of structs (`bytes`, `path`) as Hugging
     Face's data sets have them. Such a photo's source is `MANIFEST!/row`, counted from 1.
 
     Args:
@@ -63,6 +65,8 @@ def read_manifest(
 
 def named_photo(value: str, base: Path | str, fields: dict[str, Any], access: Access) -> ImageRecord:
     """The photo that a row names: by a path, relative to `base`, by a URL, or as `ARCHIVE!/member`; one, no folder."""
+    if isinstance(base, str) and value.lower().startswith("file:"):
+        return refused(printable(value), "a manifest elsewhere names no file on this machine; copy the manifest here")
     if "!/" in value:
         return _member_of(value, base, fields, access)
     if is_url(value):
@@ -96,7 +100,7 @@ def file_path(url: str) -> Path:
 
 def _photos_of(rows: Rows, manifest: str, base: Path | str, access: Access) -> Iterator[ImageRecord]:
     for place, row in rows:
-        rejected = original(row)
+        rejected = original(row) if isinstance(base, Path) else None
         if rejected is None:
             yield _photo_of(place, row, manifest, base, access)
         else:
@@ -110,7 +114,7 @@ def _rejected(source: str, id: str, fields: dict[str, Any], access: Access) -> I
     """
     from compsketch_milvus.sources import iterate  # which reads manifests
 
-    if source.lower().endswith(MANIFESTS) or source.lower().startswith("milvus"):
+    if source.lower().endswith(MANIFESTS) or source.lower().startswith(("milvus:", "milvus+")):
         yield refused(printable(source), "no photo; ingest it by its own name")
         return
     try:

@@ -30,6 +30,7 @@ KINDS = (
     "or milvus://HOST:PORT/COLLECTION?field=NAME"
 )
 MAX_SHARDS = 1_000_000
+_COLLECTION = re.compile(r"milvus(\+[a-z]+)?://", re.IGNORECASE)
 _RANGE = re.compile(r"\{(\d{1,12})\.\.(\d{1,12})\}")
 
 
@@ -101,7 +102,7 @@ def _from_name(source: str | Path, access: Access) -> Iterator[ImageRecord]:
         yield from _one_by_one(_shards(name), access)
     elif isinstance(source, str) and name.lower().startswith("file://"):
         yield from _from_path(file_path(name), access)
-    elif isinstance(source, str) and re.match(r"milvus(\+[a-z]+)?://", name.lower()):
+    elif isinstance(source, str) and _COLLECTION.match(name):
         from compsketch_milvus.milvus_source import read_collection
 
         yield from _some(read_collection(name, access), f"{printable(name)}: names no photos; check field and filter")
@@ -196,6 +197,10 @@ def _shards(pattern: str) -> Iterator[str]:
 def member(source: str, access: Access) -> Iterator[ImageRecord]:
     """One photo of an archive or a manifest, such as a list of rejects names it; a tar is read up to it."""
     container, _, _ = source.partition("!/")
+    plain = container.partition("?")[0] if is_url(container) else container
+    if _COLLECTION.match(container) or not (archive_suffix(plain) or plain.lower().endswith(".parquet")):
+        # A row of a manifest gets here: it must not make a token go to the server of its choice.
+        raise SourceError(f"{printable(source)}: {printable(container)} is no archive; check the name")
     if "://" in container:
         wanted = source
     else:

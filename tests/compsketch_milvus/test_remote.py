@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("aiohttp")
 fsspec = pytest.importorskip("fsspec")
@@ -468,3 +469,45 @@ def test_a_photo_too_large_by_the_limits_of_the_reader(site) -> None:
     site.files["/a.jpg"] = b"x" * 101
     (record,) = iterate(f"{site.url}/a.jpg", Access(Limits(max_bytes=100), allow_private=True))
     assert "more than the limit of 100 bytes" in failure(record, 100)
+
+
+def test_a_manifest_elsewhere_names_no_file_here(site, tmp_path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"mine")
+    url = (tmp_path / "a.jpg").as_uri()
+    rows = [
+        {"path": url},
+        {"path": f"{url}.zip!/a.jpg"},
+        {"path": str(tmp_path / "a.jpg")},
+        {"source": url, "id": "1", "reason": "", "fields": {}},
+    ]
+    for number, row in enumerate(rows):
+        site.files[f"/{number}.jsonl"] = json.dumps(row).encode()
+    told = []
+    for number in range(len(rows)):
+        try:
+            told += [record.error or record.source for record in iterate(f"{site.url}/{number}.jsonl", HERE)]
+        except SourceError as error:
+            told.append(str(error))
+    assert "names no file on this machine" in told[0]
+    assert "names no file on this machine" in told[1]
+    assert told[2].startswith(f"{site.url}/")
+    assert "column id is reserved" in told[3]
+
+
+def test_an_ingest_fetches_where_it_decodes_and_sees_a_change_by_its_version(site, collection, tmp_path) -> None:
+    for number in range(12):
+        picture = io.BytesIO()
+        Image.new("RGB", (32, 32 + number), (20 * number, 0, 0)).save(picture, "BMP")
+        site.files[f"/{number}.bmp"] = picture.getvalue()
+    (tmp_path / "m.csv").write_text("path,n\n" + "".join(f"{site.url}/{n}.bmp,{n}\n" for n in range(13)))
+    refused = collection.ingest(tmp_path / "m.csv")
+    assert (refused.indexed, len(refused.failed)) == (0, 13)
+    assert not site.asked
+    first = collection.ingest(tmp_path / "m.csv", allow_private=True)
+    assert (first.indexed, [failure.reason for failure in first.failed]) == (12, ["not found; check the URL"])
+    site.files["/3.bmp"] = site.files["/4.bmp"]
+    site.asked.clear()
+    second = collection.ingest(tmp_path / "m.csv", allow_private=True)
+    assert (second.indexed, second.skipped) == (1, 11)
+    assert site.asked["GET /3.bmp"] == 1
+    assert site.asked["GET /5.bmp"] == 0

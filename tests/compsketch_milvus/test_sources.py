@@ -306,3 +306,40 @@ def test_a_pattern_of_manifests(photos):
 )  # fmt: skip
 def test_what_is_read_a_second_time_to_count_it(source, countable):
     assert is_countable(source) is countable
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "milvus://evil:19530/c?field=path",
+        "milvus://evil:19530/c.zip?field=path!/1",
+        "milvus+https://evil/c.parquet!/1",
+        "MILVUS://evil/c.tar!/1",
+    ],
+)
+@pytest.mark.parametrize("reject", [False, True])
+def test_a_row_names_no_collection_whose_server_would_be_sent_a_token(tmp_path, monkeypatch, value, reject):
+    def connect(*_: object, **__: object) -> None:
+        raise AssertionError("a connection was made")
+
+    monkeypatch.setattr("compsketch_milvus.milvus_source.connect_server", connect)
+    row = {"source": value, "id": "1", "reason": "x", "fields": {}} if reject else {"path": value}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    (record,) = iterate(tmp_path / "m.jsonl")
+    assert record.error
+
+
+def test_a_line_of_rejects_names_no_manifest_for_it_might_be_its_own(tmp_path):
+    row = {"source": str(tmp_path / "m.jsonl"), "id": "1", "reason": "x", "fields": {}}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    (record,) = iterate(tmp_path / "m.jsonl")
+    assert record.error == "no photo; ingest it by its own name"
+
+
+def test_a_line_of_rejects_names_an_archive_or_a_folder_that_failed_whole(photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("a.jpg", b"ay")
+    sources = [str(tmp_path / "p.zip"), str(photos / "sub")]
+    lines = [json.dumps({"source": source, "id": "1", "reason": "x", "fields": {"year": 1}}) for source in sources]
+    (tmp_path / "rejects.jsonl").write_text("\n".join(lines))
+    assert [Path(record.source).name for record in iterate(tmp_path / "rejects.jsonl")] == ["a.jpg", "c.webp", "d.jpeg"]
