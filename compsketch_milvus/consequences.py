@@ -41,7 +41,7 @@ class Consequences:
         lossy: whether its distances are approximate, so that hits have to be ranked again on the stored vectors.
         recall: in words.
         bytes_per_row: of the index, beside the stored vector; None where the server decides.
-        bytes_per_segment: what each segment holds once: centroids and codebooks.
+        bytes_per_segment: what each segment holds once, centroids and codebooks; fewer where it has few rows.
         max_hits: the most hits that a search may ask for. Indexes on a GPU have no range search either, so that a least
             score is applied here, to what a search brings.
     """

@@ -44,7 +44,7 @@ def probe(client: MilvusClient, uri: str) -> ServerFacts:
     if version.startswith(_LITE) or ("://" not in uri and not uri.startswith("unix:")):
         return ServerFacts("lite", version.removeprefix(_LITE), gpu="no", gpu_reason="Milvus Lite has none")
     if version.endswith(_WHEEL):
-        return ServerFacts("server", version, gpu="no", gpu_reason="PyPI's wheel is built without them")
+        return ServerFacts("server", version, gpu="no", gpu_reason="PyPI's milvus is built without")
     return ServerFacts("server", version)
 
 
@@ -117,7 +117,7 @@ def _asked(client: MilvusClient, uri: str, name: str, wait: int) -> tuple[str, s
     except ServerError as error:
         words = str(getattr(error.__cause__, "message", ""))
         if any(sign in words for sign in _REFUSED):
-            return "no", f"it refuses them: {words}"
+            return "no", f"the server refuses one: {words}"
         raise
     vectors = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
     with guard("store vectors", uri):
@@ -127,10 +127,10 @@ def _asked(client: MilvusClient, uri: str, name: str, wait: int) -> tuple[str, s
     with guard("describe the index", uri):
         state = await_index(lambda: client.describe_index(name, "vector", timeout=WAIT), wait, ROWS)
     if state["state"] == "Failed":
-        return "no", f"it cannot build them: {_failure(client, name, wanted)}"
+        return "no", f"the server cannot build one: {_failure(client, name, wanted)}"
     if not state["indexed_rows"]:
-        return "no", f"it takes GPU_IVF_PQ and had built none of {ROWS} rows after {wait} s"
-    return "yes", "it built one"
+        return "no", f"the server accepts one and had built none of its {ROWS} rows after {wait} s"
+    return "yes", "the server built one"
 
 
 def _failure(client: MilvusClient, name: str, wanted: Any) -> str:

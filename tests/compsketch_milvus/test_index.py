@@ -14,8 +14,8 @@ from compsketch_milvus.index import GPU_TYPES, LITE_TYPES, SERVER_TYPES, IndexCh
 
 LITE = ServerFacts("lite", "3.2.2", gpu="no", dim=256)
 SERVER = ServerFacts("server", "v2.6.4", dim=256)
-GPU = ServerFacts("server", "v2.6.4", gpu="yes", dim=256, gpu_reason="it built one")
-CPU = ServerFacts("server", "v2.3.5", gpu="no", dim=256, gpu_reason="it refuses them")
+GPU = ServerFacts("server", "v2.6.4", gpu="yes", dim=256, gpu_reason="the server built one")
+CPU = ServerFacts("server", "v2.3.5", gpu="no", dim=256, gpu_reason="the server refuses one")
 PAPER = {"nlist": 1600, "m": 16, "nbits": 8}
 CACHED = {"cache_dataset_on_device": "true"}
 
@@ -44,12 +44,12 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
         )),
         (at(CPU, 5000), "auto", None, (
             "IVF_PQ", {**PAPER, "nlist": 128}, {"nprobe": 64},
-            "Milvus v2.3.5, GPU indexes: no (it refuses them); the paper's quantiser on the CPU, "
+            "Milvus v2.3.5, GPU indexes: no (the server refuses one); the paper's quantiser on the CPU, "
             "nlist 128, the largest power of two that leaves 39 of 5000 rows to each list",
         )),
         (at(GPU, 100_000), "auto", None, (
             "GPU_IVF_PQ", PAPER, {"nprobe": 64},
-            "Milvus v2.6.4, GPU indexes: yes (it built one); the paper's quantiser, "
+            "Milvus v2.6.4, GPU indexes: yes (the server built one); the paper's quantiser, "
             "nlist 1600, 100000 rows when chosen",
         )),
         (SERVER, "gpu_ivf_pq", {"nlist": 32}, (
@@ -57,11 +57,11 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
         )),
         (CPU, "GPU_IVF_PQ", {"nbits": 6, "cache_dataset_on_device": True, "refine_ratio": 2}, (
             "IVF_PQ", {**PAPER, "nbits": 6}, {"nprobe": 64},
-            "GPU_IVF_PQ was wanted, but it refuses them: the nearest there is on the CPU",
+            "GPU_IVF_PQ was wanted, but the server refuses one: the nearest there is on the CPU",
         )),
         (CPU, "GPU_CAGRA", {"graph_degree": 32}, (
             "HNSW", {"M": 16, "efConstruction": 200}, {"ef": 256},
-            "GPU_CAGRA was wanted, but it refuses them: the nearest there is on the CPU",
+            "GPU_CAGRA was wanted, but the server refuses one: the nearest there is on the CPU",
         )),
         (GPU, "GPU_IVF_PQ", {"cache_dataset_on_device": True, "refine_ratio": 2}, (
             "GPU_IVF_PQ", {**PAPER, **CACHED}, {"nprobe": 64, "refine_ratio": 2}, "asked for by name",

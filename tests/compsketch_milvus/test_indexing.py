@@ -177,11 +177,17 @@ def filled(collection: SketchCollection, rows: int, first: int = 0) -> SketchCol
             "builds",
             "GPU_IVF_PQ",
             "yes",
-            r"GPU indexes: yes \(it built one\); the paper's",
+            r"GPU indexes: yes \(the server built one\); the paper's",
         ),
-        ("v2.6.4", "refuses", "IVF_PQ", "no", r"GPU indexes: no \(it refuses them: .*; the paper's quantiser on the"),
-        ("v2.4.5", "fails", "IVF_PQ", "no", r"GPU indexes: no \(it cannot build them: no CUDA-capable"),
-        ("v2.3.5", "never", "IVF_PQ", "no", "had built none of 2048 rows after 1 s"),
+        (
+            "v2.6.4",
+            "refuses",
+            "IVF_PQ",
+            "no",
+            r"GPU indexes: no \(the server refuses one: .*; the paper's",
+        ),
+        ("v2.4.5", "fails", "IVF_PQ", "no", r"GPU indexes: no \(the server cannot build one: no CUDA-capable"),
+        ("v2.3.5", "never", "IVF_PQ", "no", "had built none of its 2048 rows after 1 s"),
     ],
 )
 def test_each_server_is_asked_once_and_what_it_said_is_kept(on, caplog, version, gpu, kind, answer, reason) -> None:
@@ -211,7 +217,7 @@ def test_a_gpu_index_asked_for_by_name_becomes_the_nearest_with_a_warning(on, ca
     (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert said.getMessage() == (
         'collection \'photos\': index IVF_PQ {"nlist": 64, "m": 16, "nbits": 8, "nprobe": 64}: GPU_IVF_PQ was wanted, '
-        "but it takes GPU_IVF_PQ and had built none of 2048 rows after 1 s: the nearest there is on the CPU"
+        "but the server accepts one and had built none of its 2048 rows after 1 s: the nearest there is on the CPU"
     )
     assert on(server)(**wish).index.type == "IVF_PQ"
     assert server.asked == 1  # the same wish is not asked for again

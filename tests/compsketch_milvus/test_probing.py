@@ -15,13 +15,13 @@ URI = "http://milvus:19530"
 @pytest.mark.parametrize(
     ("version", "gpu", "answer", "reason"),
     [
-        ("v2.6.4", "builds", "yes", "it built one"),
+        ("v2.6.4", "builds", "yes", "the server built one"),
         (
             "v2.6.4", "refuses", "no",
-            "it refuses them: invalid parameter[expected=valid index][actual=invalid index type: GPU_IVF_PQ]",
+            "the server refuses one: invalid parameter[expected=valid index][actual=invalid index type: GPU_IVF_PQ]",
         ),
-        ("v2.4.5", "fails", "no", "it cannot build them: no CUDA-capable device is detected"),
-        ("v2.3.5", "never", "no", "it takes GPU_IVF_PQ and had built none of 2048 rows after 1 s"),
+        ("v2.4.5", "fails", "no", "the server cannot build one: no CUDA-capable device is detected"),
+        ("v2.3.5", "never", "no", "the server accepts one and had built none of its 2048 rows after 1 s"),
     ],
 )  # fmt: skip
 def test_each_kind_of_server(version, gpu, answer, reason) -> None:
