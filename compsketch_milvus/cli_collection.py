@@ -34,6 +34,7 @@ def open_collection(
     once: bool = False,
     index: str = "auto",
     index_params: Mapping[str, Any] | None = None,
+    partition_key: str | None = None,
 ) -> SketchCollection:
     """Open the collection that flags, environment and settings file name; without encoder unless it ``encodes``.
 
@@ -55,4 +56,5 @@ def open_collection(
         create=create,
         index=index,
         index_params=index_params,
+        partition_key=partition_key,
     )

@@ -56,6 +56,12 @@ def ingest(
     ] = None,
     index: IndexType = "auto",
     index_params: IndexParams = None,
+    partition_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Of a new collection: keep photos apart by this field, such as a tenant's name"
+        ),
+    ] = None,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Let URLs lead to private addresses, such as those of this network")
     ] = False,
@@ -74,7 +80,16 @@ def ingest(
     source = _checked(sources, allow_private)
     with (
         Drain() as drain,
-        open_collection(uri, collection, token, encoder, create=True, index=index, index_params=wish) as photos,
+        open_collection(
+            uri,
+            collection,
+            token,
+            encoder,
+            create=True,
+            index=index,
+            index_params=wish,
+            partition_key=partition_key,
+        ) as photos,
         IngestBar() as bar,
     ):
         try:

@@ -113,3 +113,17 @@ def test_search_groups_hides_and_takes_a_level(program, photos, sketch):
 def test_terms_that_do_not_fit_are_refused_before_an_encoder_is_loaded(program, sketch, monkeypatch, options, said):
     monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda *_, **__: pytest.fail("loaded"))
     assert said in program.json("search", sketch, *options, status=2)["error"]
+
+
+def test_photos_are_kept_apart_by_a_field_of_the_manifest(program, photos, sketch, tmp_path):
+    names = sorted(path.name for path in photos.iterdir() if path.suffix == ".png")
+    lines = [f"{photos / name},{'acme' if number else ''}" for number, name in enumerate(names)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,tenant", *lines]))
+    done = program.json("ingest", tmp_path / "list.csv", "--partition-key", "tenant", status=1)
+    assert [Path(failure["source"]).name for failure in done["failed"]] == names[:1]
+    assert "tenant" in done["failed"][0]["reason"]
+    assert done["indexed"] == len(names) - 1
+    assert program.json("info")["partition_key"] == "tenant"
+    found = program.json("search", sketch, "--filter", "tenant == {who}", "--param", 'who="acme"')["hits"]
+    assert {Path(hit["source"]).name for hit in found} == set(names[1:])
+    assert program.json("search", sketch, "--filter", 'tenant == "other"')["hits"] == []
