@@ -30,14 +30,14 @@ from compsketch_milvus.imagefield import ImageField, row_id
 from compsketch_milvus.owner import Owner
 from compsketch_milvus.paging import Key, among, pages
 from compsketch_milvus.search import MAX_LIMIT, Hit, search_vectors
-from compsketch_milvus.server import WAIT, connect_server, guard
+from compsketch_milvus.server import WAIT, connect_server, guard, lite_path
 from compsketch_milvus.settings import load_settings
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
     from compsketch_milvus.ingest import IngestSummary
 
-__all__ = ["RESOLVED", "Attached", "AttachedHit", "AttachedResult", "attach"]
+__all__ = ["RESOLVED", "Attached", "AttachedHit", "AttachedResult", "attach", "judged"]
 
 RESOLVED = 2000  # keys that one expression names
 SUFFIX = "_sketch"
@@ -124,6 +124,9 @@ def attach(
     secret = settings.token.get_secret_value() if settings.token else None
     where: dict[str, Any] = {"uri": settings.uri, "token": secret, "db_name": settings.db_name}
     given = {"collection": name, "field": field, "kind": kind, "root": str(Path(root).absolute()) if root else None}
+    path = lite_path(settings.uri)
+    if path is not None and not path.exists():
+        raise CollectionError(f"{settings.uri}: there is no such Milvus Lite file, and so no collection to attach to")
     client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
     try:
         owner = Owner.open(client, settings.uri, name)
@@ -187,6 +190,11 @@ class Attached:
     def __init__(self, owner: Owner, side: SketchCollection, images: ImageField) -> None:
         self.owner, self.side, self.images = owner, side, images
 
+    @property
+    def place(self) -> str:
+        """Where the vectors are."""
+        return self.side.name
+
     def index(self, **options: Any) -> IngestSummary:
         """Index the images of all rows; again, to add what is new or changed. Options are `ingest`'s.
 
@@ -241,7 +249,7 @@ class Attached:
         vector = encoder.encode_sketches([sketch], words=words)[0]
         took = time.perf_counter() - start
         result = self.search_vector(vector, limit, filter, output_fields=output_fields, threshold=threshold)
-        hits = _judged(result.hits, encoder, sketch, words, min_confidence)
+        hits = judged(result.hits, encoder, sketch, words, min_confidence)
         return AttachedResult(hits, result.gone, {"encode": took, **result.seconds})
 
     def search_vector(
@@ -329,7 +337,7 @@ class Attached:
         self.close()
 
 
-def _judged(
+def judged(
     hits: list[AttachedHit], encoder: Encoder, sketch: Sketch, words: bool, least: float | None
 ) -> list[AttachedHit]:
     """Give hits their confidence, and leave out those with too little."""

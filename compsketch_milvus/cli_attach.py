@@ -15,10 +15,15 @@ from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command
 
 if TYPE_CHECKING:
     from compsketch_milvus.attached import Attached, AttachedResult
+    from compsketch_milvus.inplace import InPlace as Altered
 
 __all__ = ["attach", "search_attached"]
 
 Owned = Annotated[str, typer.Argument(metavar="COLLECTION", help="The application's collection", show_default=False)]
+InPlace = Annotated[
+    str | None,
+    typer.Option("--in-place", metavar="FIELD", help="Vectors in this field of COLLECTION itself (Milvus 2.6)"),
+]
 Into = Annotated[str | None, typer.Option(help="Collection for the vectors  [default: COLLECTION_sketch]")]
 
 
@@ -37,6 +42,8 @@ def attach(
         Path | None, typer.Option(help="Folder that its paths are relative to, and that none leaves")
     ] = None,
     into: Into = None,
+    in_place: InPlace = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Let --in-place alter the collection")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Then remove the vectors of rows that are gone")] = False,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Let URLs lead to addresses that are not of the public internet")
@@ -51,20 +58,26 @@ def attach(
 ) -> int:
     """Index the images of an application's collection, to search it with sketches; again, to add what changed.
 
-    The collection is only read. The vectors go to another one, COLLECTION_sketch, with the rows' keys.
+    The collection is only read. The vectors go to another one, COLLECTION_sketch, with the rows' keys. Only --in-place
+    alters it: that adds a field to it, and says before what else it does.
     """
+    from compsketch_milvus.errors import CollectionError
+
+    if in_place and (prune or into):
+        raise CollectionError("--in-place keeps the vectors in the rows: there is nothing to --prune, and no --into")
     where: dict[str, Any] = {"field": field, "kind": kind, "root": root, "allow_private": allow_private}
-    with Drain() as drain, _opened(collection, into, uri, token, encoder, **where) as search, IngestBar() as bar:
+    where |= {"vector": in_place, "agreed": yes} if in_place else {"into": into}
+    with Drain() as drain, _opened(collection, uri, token, encoder, **where) as search, IngestBar() as bar:
         try:
             done = search.index(batch_size=batch_size, force=force, rejects=rejects, progress=bar, stop=drain)
-            pruned = search.prune() if prune and not done.drained else 0
+            pruned = search.prune() if prune and not done.drained else 0  # type: ignore[union-attr]  # refused above
         except KeyboardInterrupt:
             refuse(f"interrupted after {bar.counts()}; {GOES_ON}", as_json)
             return INTERRUPTED
         except IngestError as error:
             print_broken(error, as_json)
             return FAILURES
-        answer = {"collection": collection, "into": search.side.name, **ingest_json(done), "pruned": pruned}
+        answer = {"collection": collection, "into": search.place, **ingest_json(done), "pruned": pruned}
     if not as_json:
         note_failures(done)
         if done.drained:
@@ -79,6 +92,7 @@ def search_attached(
     collection: Owned,
     sketch: Annotated[Path, typer.Argument(help="Stroke JSON, SVG, PNG or .npz masks", show_default=False)],
     into: Into = None,
+    in_place: InPlace = None,
     uri: Uri = None,
     token: Token = None,
     encoder: EncoderSpec = None,
@@ -98,30 +112,25 @@ def search_attached(
     query = Sketch.open(sketch)
     names = [name.strip() for name in fields.split(",") if name.strip()]
     more: dict[str, Any] = {"words": words, "threshold": threshold, "min_confidence": min_confidence}
-    with _opened(collection, into, uri, token, encoder, once=True) as search:
+    where: dict[str, Any] = {"vector": in_place} if in_place else {"into": into}
+    with _opened(collection, uri, token, encoder, once=True, **where) as search:
         result = search.search(query, limit, filter, output_fields=names, **more)
     emit(_search_json(collection, result), as_json, lambda: _print_search(result))
 
 
 def _opened(
-    collection: str,
-    into: str | None,
-    uri: str | None,
-    token: str | None,
-    encoder: str | None,
-    *,
-    once: bool = False,
-    **more: Any,
-) -> Attached:
+    collection: str, uri: str | None, token: str | None, encoder: str | None, *, once: bool = False, **more: Any
+) -> Attached | Altered:
     """The attachment that flags, environment and settings file name; ``once`` as for `open_collection`."""
     from compsketch_milvus.attached import attach
     from compsketch_milvus.encoder import connect
+    from compsketch_milvus.inplace import attach_in_place
     from compsketch_milvus.settings import load_settings
 
     settings = load_settings(encoder=encoder)
     runtime = "torch" if once and settings.runtime == "auto" else settings.runtime
     opened = connect(settings.encoder, runtime=runtime)
-    return attach(collection, opened, into=into, uri=uri, token=token, **more)
+    return (attach_in_place if "vector" in more else attach)(collection, opened, uri=uri, token=token, **more)
 
 
 def _search_json(collection: str, result: AttachedResult) -> dict[str, Any]:

@@ -369,6 +369,12 @@ def test_mistakes_in_attaching(shop, attach_, toy, lite) -> None:
         attach_(field="photo", into="mine")
 
 
+def test_a_file_that_is_not_there_is_not_made(tmp_path, toy_encoder) -> None:
+    with pytest.raises(CollectionError, match=r"none\.db: there is no such Milvus Lite file"):
+        attach("products", toy_encoder, field="photo", uri=str(tmp_path / "none.db"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_collection_without_dynamic_fields_has_those_of_its_schema_only(client, attach_) -> None:
     client.create_collection("plain", dimension=2, enable_dynamic_field=False)
     with pytest.raises(CollectionError, match="'plain' has no field 'photo'; it has vector"):

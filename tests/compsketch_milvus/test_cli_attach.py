@@ -112,6 +112,8 @@ def test_sigterm_drains_and_ctrl_c_breaks_off_and_both_are_resumed(program, shop
         (["attach", "products", "--field", "photo", "--kind", "jpeg"], "kind 'jpeg'"),
         (["attach", "products", "--field", "photo", "--into", "products"], "was not made by compsketch"),
         (["attach", "products", "--field", "photo", "--into", "no name"], "'no name'"),
+        (["attach", "products", "--field", "photo", "--in-place", "sketch", "--yes"], "Milvus Lite cannot add a field"),
+        (["attach", "products", "--field", "photo", "--in-place", "sketch", "--prune"], "nothing to --prune"),
     ],
 )
 def test_mistakes_are_one_line(program, shop, arguments, words) -> None:

@@ -17,6 +17,7 @@ from pymilvus import DataType, MilvusClient
 
 from compsketch_milvus import attach, attached
 from compsketch_milvus.errors import CollectionError
+from compsketch_milvus.inplace import attach_in_place
 from encoders.sketch import Sketch
 
 pytestmark = pytest.mark.xdist_group("milvus")
@@ -147,6 +148,11 @@ def test_what_cannot_be_done_is_said_before_anything_is_made(client, make, milvu
     before = set(client.list_collections())
     with pytest.raises(CollectionError, match="is of type FLOAT_VECTOR"):
         attach(name, toy_encoder, field="text", uri=milvus_server)
+    described = client.describe_collection(name)
+    if client.get_server_version().startswith("v2.3"):
+        with pytest.raises(CollectionError, match=r"cannot add a field to a collection, 2\.6 and later can"):
+            attach_in_place(name, toy_encoder, vector="sketch", field="photo", agreed=True, uri=milvus_server)
+        assert client.describe_collection(name) == described
     client.release_collection(name)
     with pytest.raises(CollectionError, match="is not loaded"):
         attach(name, toy_encoder, field="photo", uri=milvus_server)
