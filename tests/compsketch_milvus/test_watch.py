@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from compsketch_milvus.errors import SourceError
+from compsketch_milvus.errors import ServerError, SourceError
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.watch import Watch, WatchSummary
 
@@ -304,6 +304,25 @@ def test_a_folder_without_events_is_compared_at_intervals(collection, folder, ru
     watch = running(folder, rescan=1.0, tell=told.append)
     assert "gives no events" in told[0]
     photo(folder / "new.png")
+    eventually(lambda: watch.summary.indexed >= 4)
+
+
+def test_a_server_that_goes_away_is_waited_for(collection, folder, running, monkeypatch) -> None:
+    monkeypatch.setattr("compsketch_milvus.watch.RETRY_SECONDS", 0.5)
+    told: list[str] = []
+    watch = running(folder, tell=told.append)
+    real, away = type(collection).ingest, threading.Event()
+    away.set()
+
+    def ingest(self, *rest, **more):
+        if away.is_set():
+            raise ServerError("no Milvus answers")
+        return real(self, *rest, **more)
+
+    monkeypatch.setattr(type(collection), "ingest", ingest)
+    photo(folder / "new.png", when=None)
+    eventually(lambda: any("no Milvus answers; trying again in 0.5 s" in line for line in told))
+    away.clear()
     eventually(lambda: watch.summary.indexed >= 4)
 
 
