@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from unittest.mock import ANY
 
 import numpy as np
@@ -192,6 +195,37 @@ def test_bytes_in_base64_in_a_dynamic_field_or_inside_json(shop, attach_, pictur
     assert counts(summary) == (1, 0, 7)
     reasons = {failure.source: failure.reason for failure in summary.failed}
     assert "is not base64" in reasons["products/104"]
+
+
+@pytest.fixture
+def web(pictures) -> Iterator[str]:
+    """The address of a web server on this machine that gives out the pictures."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(pictures))) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_urls_are_read_by_the_rules_of_other_sources(shop, attach_, web, sketch) -> None:
+    for number in range(8):
+        shop.upsert("products", [{**product(number, ""), "url": f"{web}/{number}.png"}])
+    refused = attach_(field="url").index()
+    assert counts(refused) == (0, 0, 8)
+    assert all("private address" in failure.reason for failure in refused.failed)
+    allowed = attach_(allow_private=True)
+    assert counts(allowed.index()) == (8, 0, 0)
+    assert counts(allowed.index()) == (0, 8, 0)
+    assert {hit.source for hit in allowed.search(sketch, limit=2)} == {f"{web}/0.png", f"{web}/1.png"}
+    shop.upsert("products", [{**product(3, ""), "url": f"{web}/nothing.png"}, {**product(4, ""), "url": "ftp://x/y"}])
+    again = allowed.index()
+    assert counts(again) == (0, 6, 2)
+    assert {failure.source for failure in again.failed} == {f"{web}/nothing.png", "ftp://x/y"}
 
 
 def test_auto_tells_data_uris_from_paths(shop, attach_, pictures) -> None:

@@ -145,7 +145,6 @@ def test_texts_as_keys_and_bytes_as_images(client, make, pictures, milvus_server
 
 def test_what_cannot_be_done_is_said_before_anything_is_made(client, make, milvus_server, toy_encoder) -> None:
     name = make(DataType.INT64, [{"key": 1, "photo": "", "price": 1, "meta": {}}])
-    before = set(client.list_collections())
     with pytest.raises(CollectionError, match="is of type FLOAT_VECTOR"):
         attach(name, toy_encoder, field="text", uri=milvus_server)
     described = client.describe_collection(name)
@@ -156,4 +155,4 @@ def test_what_cannot_be_done_is_said_before_anything_is_made(client, make, milvu
     client.release_collection(name)
     with pytest.raises(CollectionError, match="is not loaded"):
         attach(name, toy_encoder, field="photo", uri=milvus_server)
-    assert set(client.list_collections()) == before
+    assert [one for one in client.list_collections() if one.startswith(name)] == [name]
