@@ -501,3 +501,22 @@ def test_a_photo_without_its_partition_key_is_named(open_collection, vectors, fi
 def test_what_cannot_be_a_partition_key(open_collection, name) -> None:
     with pytest.raises(CollectionError, match="partition key"):
         open_collection(partition_key=name)
+
+
+# --- vectors out of answers ---
+
+
+def test_answers_of_a_pymilvus_that_keeps_vectors_otherwise_give_the_same(
+    open_collection, photo_vectors, vectors, monkeypatch
+) -> None:
+    """Such as lists in the rows, as all of them once did."""
+    collection = open_collection(index="IVF_SQ8")
+    collection.upsert(photo_vectors)
+    expected = [result.hits for result in search_vectors(collection, vectors, 7, hide_duplicates=0.9)]
+    ask = collection.client.search
+
+    def plain(name, **arguments):
+        return [[dict(row) for row in hits] for hits in ask(name, **arguments)]
+
+    monkeypatch.setattr(collection.client, "search", plain)
+    assert [result.hits for result in search_vectors(collection, vectors, 7, hide_duplicates=0.9)] == expected
