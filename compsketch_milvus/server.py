@@ -62,6 +62,7 @@ _PASSING_WORDS = (
     "Deadline Exceeded",
     "deadline exceeded",
 )
+_LIMITS = ("quota exceeded", "reached the limit", "exceeded the limit", "OOM if load", "insufficient memory")
 _TOO_LARGE = "larger than max"  # a message's RESOURCE_EXHAUSTED, and does not pass
 # Of Milvus' codes: memory, disk or quota used up, not implemented, no such collection, no privilege.
 _NOT_THE_ROWS = {3, 7, 9, 10, 100, 102, 1400, 1401}
@@ -255,6 +256,11 @@ def _translated(error: Exception, cause: BaseException, doing: str, uri: str, ex
             f"no right to {doing}; set MILVUS_TOKEN, or MILVUS_USER and MILVUS_PASSWORD"
         )
     passing = _passes(error, everything)
+    if any(sign in everything for sign in _LIMITS) and not passing:
+        return ServerError(
+            f"{place}: Milvus has reached a limit and could not {doing}: {words}; drop or release collections that "
+            "nobody needs, or give the server more"
+        )
     if any(sign in everything for sign in _ABSENT):
         return ServerError(
             f"{place}: no Milvus answers (could not {doing}); is it running, and are address and token right? "

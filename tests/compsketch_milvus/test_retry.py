@@ -166,9 +166,13 @@ REFUSED = [
 ]
 FINAL = [
     MilvusException(100, "collection not found[collection=photos]"),
-    MilvusException(9, "quota exceeded[reason=memory quota exceeded, please allocate more resources]"),
     MilvusException(1401, "privilege not permitted"),
     Rpc(CODE.UNIMPLEMENTED, "unknown method"),
+]
+LIMITS = [
+    MilvusException(9, "quota exceeded[reason=memory quota exceeded, please allocate more resources]"),
+    MilvusException(65535, "max number of collection has reached the limit in DB: exceeded the limit number"),
+    MilvusException(3, "load segment failed, OOM if load, maxSegmentSize = 512.0 MB, totalMem = 1024 MB"),
 ]
 FULL = [
     MilvusException(9, "quota exceeded[reason=disk quota exceeded, please allocate more resources]"),
@@ -191,10 +195,16 @@ def test_what_passes_by_itself_is_transient(error):
 
 @pytest.mark.parametrize(
     ("errors", "kind"),
-    [(REFUSED, RefusedError), (FULL, DiskFullError), (FINAL, ServerError)],
-    ids=["row", "disk", "all"],
+    [(REFUSED, RefusedError), (FULL, DiskFullError), (FINAL, ServerError), (LIMITS, ServerError)],
+    ids=["row", "disk", "all", "limits"],
 )
 def test_what_does_not_pass_is_of_its_kind(errors, kind):
     for error in errors:
         result = translated(error)
         assert (type(result), result.transient) == (kind, False)
+
+
+def test_a_limit_names_the_way_out():
+    for error in LIMITS:
+        assert "has reached a limit and could not store photos" in str(translated(error))
+        assert "drop or release collections" in str(translated(error))
