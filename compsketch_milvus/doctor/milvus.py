@@ -186,7 +186,9 @@ def check_collection(client: MilvusClient, settings: Settings, encoder: Encoder 
             described = client.describe_collection(name, timeout=WAIT)
             rows = int(client.get_collection_stats(name, timeout=WAIT)["row_count"])
         identity = Identity.read(described, name)
-        yield Check("collection", State.OK, f"{name!r}, some {rows} photos, made by encoder {identity.encoder!r}")
+        asked = identity.index.get("gpu")  # when the collection was made
+        gpu = f"; GPU indexes there: {asked}, {identity.index.get('gpu_reason')}" if asked else ""
+        yield Check("collection", State.OK, f"{name!r}, some {rows} photos, made by encoder {identity.encoder!r}{gpu}")
         if encoder is None:
             yield Check("fingerprint", State.SKIPPED, "the encoder has to load first")
         else:
