@@ -168,6 +168,11 @@ class _Request:
         filled = []
         for place, rows in zip(places, answers, strict=True):
             candidates = ranked(rows, vectors[place])
+            group = self.terms.group_by
+            if group is not None and rows and not any(group in row for row in rows):
+                _log.warning(
+                    "query %d: none of the %d photos found has a field %r to group by", place, len(rows), group
+                )
             shown = pick(candidates, self.terms)
             found[place].hits = [candidates.hit(one, hidden) for one, hidden in shown.items()]
             filled.append(len(shown) == self.terms.limit or candidates.passing(self.terms.threshold) < len(candidates))

@@ -459,6 +459,11 @@ def test_a_gpu_index_has_its_own_limit(filled, vectors, sent) -> None:
     assert sent == []
 
 
+def test_a_field_to_group_by_that_no_photo_has_is_said(filled, vectors, caplog) -> None:
+    assert len(filled.search_vector(vectors[0], 5, group_by="tga")) == 5
+    assert "none of the 20 photos found has a field 'tga' to group by" in caplog.text
+
+
 # --- a partition key ---
 
 
