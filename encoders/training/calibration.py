@@ -6,7 +6,7 @@ A set's own test photos are left out here too: what is fitted on them could not 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,29 @@ from encoders.evaluation.data import Annotations, ClassMap, SketchSet, read_clas
 from encoders.evaluation.methods import METHODS, Encoder, Progress, Run
 from encoders.evaluation.quantised import IvfPq
 from encoders.local import LocalEncoder
-from encoders.training.data import annotated, find_files
+from encoders.training.data import annotated, evenly, find_files
 
 SEEDS = range(100, 104)  # four queries a photo, of other sketches each: three objects are rare
 FOLDS = 3
 SHOWN = 20  # hits that one looks at: section 4.4 shows as many
 
 
-def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress | None = None) -> Path:
+@dataclass(frozen=True)
+class Config:
+    """How much a bundle is calibrated on.
+
+    Attributes:
+        photos: At most; 0 for all.
+        seeds: Of the queries, one a photo and seed.
+    """
+
+    photos: int = 0
+    seeds: tuple[int, ...] = tuple(SEEDS)
+
+
+def train(
+    folder: Path, data: Path, config: Config | None = None, *, runtime: str = "auto", progress: Progress | None = None
+) -> Path:
     """Calibrate a bundle on the held-out part of a data folder, and keep the result in its configuration.
 
     The bundle's tensors and fingerprint stay as they are: collections that it made stay its own.
@@ -36,6 +51,7 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
     Args:
         folder: Of the bundle; it is written anew.
         data: The folder of annotated photos and sketches that it was trained on.
+        config: On how much; None for `Config()`.
         runtime: See `runtimes.compile_module`.
         progress: Called with what is being encoded, how many are done, and of how many.
 
@@ -47,14 +63,21 @@ def train(folder: Path, data: Path, *, runtime: str = "auto", progress: Progress
         DataError: The data folder lacks photos or sketches.
     """
     bundle = Bundle.load(folder)
-    photos, sketches = read_data(data)
-    found = calibrate(LocalEncoder(bundle, runtime=runtime), photos, sketches, read_class_map(), progress=progress)
+    config = config or Config()
+    photos, sketches = read_data(data, config.photos)
+    found = calibrate(
+        LocalEncoder(bundle, runtime=runtime), photos, sketches, read_class_map(), seeds=config.seeds, progress=progress
+    )
     Bundle({**bundle.config, "calibration": found.to_dict()}, bundle.tensors).save(folder)
     return folder
 
 
-def read_data(folder: Path) -> tuple[list[tuple[Annotations, Path]], SketchSet]:
+def read_data(folder: Path, most: int = 0) -> tuple[list[tuple[Annotations, Path]], SketchSet]:
     """What calibration may use of a data folder: held-out photos with boxes, no test photos, and held-out sketches.
+
+    Args:
+        folder: See `data`.
+        most: Photos at most, evenly taken; 0 for all.
 
     Returns:
         Sets of photos, each with its folder, and the sketches.
@@ -65,11 +88,14 @@ def read_data(folder: Path) -> tuple[list[tuple[Annotations, Path]], SketchSet]:
     boxed, drawn = find_files(folder)
     sketches = SketchSet.join([read_sketches(path) for path in drawn])
     photos = [(found.select(validation_photos(found)), images) for images, found in annotated(boxed)]
-    if not any(found.files for found, _ in photos):
+    counts = [len(found.files) for found, _ in photos]
+    if not any(counts):
         raise DataError(
             f"{folder} has no photos with boxes to calibrate on: all are to train on or for testing; add photos of a "
             "split validation"
         )
+    taken = np.split(np.isin(np.arange(sum(counts)), evenly(sum(counts), most)), np.cumsum(counts)[:-1])
+    photos = [(found.select(keep), images) for (found, images), keep in zip(photos, taken, strict=True)]
     return photos, sketches.select(split_sketches(sketches.key_ids))
 
 

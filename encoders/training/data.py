@@ -64,12 +64,8 @@ class TrainingSet:
 
     def sample(self, most: int) -> TrainingSet:
         """At most so many photos with boxes, labelled photos, unlabelled ones and sketches, evenly taken; 0: all."""
-
-        def rows(count: int) -> list[int]:
-            return list(range(count)) if not 0 < most < count else [i * count // most for i in range(most)]
-
-        photos, labelled = rows(len(self.photos)), rows(len(self.labelled))
-        drawn = np.isin(np.arange(len(self.sketches.words)), rows(len(self.sketches.words)))
+        photos, labelled = evenly(len(self.photos), most), evenly(len(self.labelled), most)
+        drawn = np.isin(np.arange(len(self.sketches.words)), evenly(len(self.sketches.words), most))
         return replace(
             self,
             photos=[self.photos[i] for i in photos],
@@ -77,9 +73,14 @@ class TrainingSet:
             words=[self.words[i] for i in photos],
             labelled=[self.labelled[i] for i in labelled],
             labels=[self.labels[i] for i in labelled],
-            unlabelled=[self.unlabelled[i] for i in rows(len(self.unlabelled))],
+            unlabelled=[self.unlabelled[i] for i in evenly(len(self.unlabelled), most)],
             sketches=self.sketches.select(drawn),
         )
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below ``count``, evenly taken; 0: all."""
+    return list(range(count)) if not 0 < most < count else [i * count // most for i in range(most)]
 
 
 def find_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from encoders.errors import CompsketchError
@@ -37,6 +37,7 @@ class Recipe:
     objects: objects.Config | msbir.Config
     spatial: spatial.Config
     projection: projection.Config
+    calibration: calibration.Config = field(default_factory=calibration.Config)
 
 
 def paper() -> Recipe:
@@ -101,6 +102,7 @@ def smoke() -> Recipe:
             batch=48,
         ),
         projection.Config("smoke", name="smoke", dim=64, m=8, samples=400),
+        calibration.Config(photos=100, seeds=(100,)),
     )
 
 
@@ -144,7 +146,8 @@ def _stage(recipe: Recipe, stage: str, work: Work) -> Path:
         return semir.train(recipe.spatial, recipe.projection, work)
     if stage == "calibration":
         with first_alone() as first:
-            return calibration.train(work.out / "bundle", work.data) if first else work.out / "bundle"
+            bundle = work.out / "bundle"
+            return calibration.train(bundle, work.data, recipe.calibration) if first else bundle
     if stage == "objects":
         config = recipe.objects
         return msbir.train(config, work) if isinstance(config, msbir.Config) else objects.train(config, work)

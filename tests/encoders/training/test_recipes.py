@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from encoders.errors import CompsketchError, DataError
-from encoders.training import recipes, spatial
+from encoders.training import calibration, recipes, spatial
 from encoders.training.checkpoints import plain, save_result
 from encoders.training.loop import Work
 from encoders.training.recipes import RECIPES, named
@@ -73,8 +73,13 @@ def test_a_stage_names_the_one_that_has_to_run_before(tmp_path):
             recipes.run(named("default"), stages, Work(tmp_path, tmp_path))
 
 
+def test_a_trial_is_calibrated_on_few_photos_and_the_others_on_all():
+    assert {name: named(name).calibration.photos for name in RECIPES} == {"paper": 0, "default": 0, "smoke": 100}
+    assert named("default").calibration.seeds == tuple(calibration.SEEDS)
+
+
 def test_every_value_of_a_configuration_is_explained():
     for recipe in (make() for make in RECIPES.values()):
-        for stage in recipes.STAGES:
+        for stage in (*recipes.STAGES, "calibration"):
             config = getattr(recipe, stage)
             assert all(f"{field.name}:" in (type(config).__doc__ or "") for field in fields(config))

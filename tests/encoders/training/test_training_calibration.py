@@ -113,6 +113,13 @@ def test_neither_training_nor_test_photos_are_calibrated_on(manifest):
     assert split_sketches(sketches.key_ids).all()
 
 
+def test_of_many_photos_some_are_taken_evenly(data):
+    ((photos, _),), _ = read_data(data)
+    ((some, _),), _ = read_data(data, 3)
+    count = len(photos.files)
+    assert some.files == tuple(photos.files[i * count // 3] for i in range(3))
+
+
 def test_without_photos_to_validate_with_nothing_is_calibrated(manifest):
     rest = [photo for photo in iter_photos(manifest / "photos.parquet") if photo.split != "validation"]
     write_photos(manifest / "photos.parquet", rest, Facts("photos", "test", "nowhere"))
