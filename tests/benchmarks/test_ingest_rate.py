@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], tmp_path: Path) -> None:
-    encoder = connect()
+@pytest.fixture(params=["lite", "server"])
+def uri(request, tmp_path: Path) -> str:
+    """Milvus Lite in this process, and a server beside it."""
+    return str(tmp_path / "photos.db") if request.param == "lite" else request.getfixturevalue("milvus_server")
+
+
+def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], uri: str) -> None:
+    encoder, run = connect(), uuid.uuid4().hex[:8]
     decoded = [load_photo(path, encoder.image_size).pixels for path in photos]
     encoder.encode_images(decoded[:64])  # compiled and warm
     ratios = []
@@ -45,10 +52,11 @@ def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], tmp_pa
         started = time.perf_counter()
         encoder.encode_images(decoded)
         alone = len(photos) / (time.perf_counter() - started)
-        with SketchCollection.open(f"round_{number}", encoder, uri=str(tmp_path / "photos.db")) as collection:
+        with SketchCollection.open(f"round_{run}_{number}", encoder, uri=uri) as collection:
             started = time.perf_counter()
             summary = collection.ingest(photos[0].parent)
             whole = summary.indexed / (time.perf_counter() - started)
+            collection.drop()
         assert summary.indexed == len(photos)
         ratios.append(whole / alone)
         print(f"\nencoder alone {alone:.0f} photos/s, ingest {whole:.0f} photos/s, ratio {whole / alone:.2f}")

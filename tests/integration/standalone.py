@@ -111,6 +111,10 @@ class Standalone:
         psutil.wait_procs(self._processes(), timeout=30)
         (self.folder / "pid").unlink(missing_ok=True)
 
+    def memory(self) -> int:
+        """Bytes that its processes hold in memory."""
+        return sum(process.memory_info().rss for process in self._processes())
+
     @property
     def running(self) -> bool:
         """Whether its process lives."""
