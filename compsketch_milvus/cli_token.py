@@ -1,4 +1,4 @@
-"""The flags that may hold a secret: `--token`, and `--uri` with a password in it.
+"""The flags that may hold a secret: `--token`, and `--uri` with a login in it.
 
 A process' arguments can be read by all users of a machine, so the secret is blanked out there.
 """
@@ -27,10 +27,10 @@ def _taken(value: str | None) -> str | None:
     return value
 
 
-def _without_password(uri: str | None) -> str | None:
+def _without_login(uri: str | None) -> str | None:
     with suppress(ValueError):  # of what is no address; that is said elsewhere
-        if uri and (password := urlsplit(uri).password):
-            blank_out(password)
+        if uri and (login := urlsplit(uri).netloc.rpartition("@")[0]):
+            blank_out(login)
     return uri
 
 
@@ -50,7 +50,7 @@ def blank_out(secret: str) -> None:
 Uri = Annotated[
     str | None,
     typer.Option(
-        callback=_without_password,
+        callback=_without_login,
         help="Milvus: http://HOST:PORT, or a Milvus Lite file ending in .db  [default: a file of your own]",
     ),
 ]

@@ -44,7 +44,7 @@ VARIABLES = {
 COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _RUNTIMES = ("auto", "torch", "openvino")
-_SECRETS = ("token", "source_token", "password")
+_SECRETS = ("token", "source_token", "password", "user")  # a user with a colon has the password behind it
 
 
 def config_file() -> Path:
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, populate_by_name=True)
 
-    uri: str = _variable("uri", default_factory=default_uri)
+    uri: str = _variable("uri", default_factory=default_uri, repr=False)  # it may hold a login
     token: SecretStr | None = _variable("token")
     source_token: SecretStr | None = _variable("source_token")
     user: str | None = _variable("user")

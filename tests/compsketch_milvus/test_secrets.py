@@ -52,6 +52,7 @@ def test_settings_show_none(monkeypatch) -> None:
     settings = load_settings()
     assert settings.token.get_secret_value() == LOGIN
     assert not secrets_in(repr(settings), str(settings), settings.model_dump(), settings.model_dump_json())
+    assert not secrets_in(repr(load_settings(uri=f"http://{LOGIN}@milvus.example")))
 
 
 @pytest.mark.parametrize("address", ["http://{}", f"http://{LOGIN}@{{}}"])
@@ -111,7 +112,15 @@ class _Lines:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="only Linux tells where the arguments are")
-@pytest.mark.parametrize("flag", [("--token", LOGIN), (f"--token={LOGIN}",), ("--uri", f"http://{LOGIN}@{{}}")])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        ("--token", LOGIN),
+        (f"--token={LOGIN}",),
+        ("--uri", f"http://{LOGIN}@{{}}"),
+        ("--uri", f"http://{SECRET}@{{}}"),  # a token
+    ],
+)
 def test_a_flag_is_soon_gone_from_the_list_of_processes(flag, silent, tmp_path) -> None:
     arguments = [part.format(silent) for part in flag]
     uri = [] if "--uri" in flag else ["--uri", f"http://{silent}"]
