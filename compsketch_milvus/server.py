@@ -29,6 +29,7 @@ __all__ = [
     "connect_server",
     "guard",
     "lite_path",
+    "place_of",
     "public_uri",
     "pymilvus",
     "remove_index_files",
@@ -96,7 +97,7 @@ def pymilvus() -> Any:
 
 def lite_path(uri: str) -> Path | None:
     """The file of a Milvus Lite address, absolute and with `~` expanded; None for a server's address."""
-    scheme = urlsplit(uri).scheme.lower() if ":" in uri else ""
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
     if scheme in _SCHEMES:
         return None
     if "://" in uri or not uri.endswith(".db"):
@@ -111,7 +112,11 @@ def public_uri(uri: str) -> str:
     """The address without its credentials, for messages."""
     if "://" not in uri:
         return uri
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # half of a number of IPv6
+        scheme, _, rest = uri.partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
 
 
@@ -138,7 +143,7 @@ def connect_server(
         with guard("connect", uri):
             return getattr(module, client)(**arguments)
     except ServerError as error:
-        place = _place(uri)
+        place = place_of(uri)
         found = fault(place, Tls.named(load_settings(token=token))) if place else None
         if found is None:
             raise
@@ -152,7 +157,7 @@ def client_arguments(uri: str, *, token: str | None = None, db_name: str | None 
         SettingsError: a certificate or key that the settings name is missing or damaged.
         ServerError: no such address.
     """
-    place, tls = _place(uri), Tls.named(load_settings(token=token))
+    place, tls = place_of(uri), Tls.named(load_settings(token=token))
     more: dict[str, Any] = {"db_name": db_name} if db_name else {}
     if place is not None and place.secure:
         more |= tls.arguments()
@@ -162,11 +167,15 @@ def client_arguments(uri: str, *, token: str | None = None, db_name: str | None 
     return {"uri": public_uri(uri), "token": token or login, "timeout": WAIT, **more}
 
 
-def _place(uri: str) -> Place | None:
-    """Host and port of a server's address; None of a socket of Unix."""
+def place_of(uri: str) -> Place | None:
+    """Host and port of a server's address; None of a socket of Unix.
+
+    Raises:
+        ServerError: no such address.
+    """
     try:
         place = Place.of(uri)
-    except ValueError:  # of a port that is no number
+    except ValueError:  # of a port that is no number, or half of a number of IPv6
         place = None
     if place is None and not uri.startswith("unix:"):
         raise ServerError(f"{public_uri(uri)!r} is no address of Milvus: give http://HOST:PORT")

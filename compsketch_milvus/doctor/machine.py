@@ -75,7 +75,7 @@ def _holds_secret(file: Path) -> bool:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return any(line.split("=")[0].strip() in SECRETS for line in text.splitlines())
+    return any(line.split("=")[0].removeprefix("export ").strip() in SECRETS for line in text.splitlines())
 
 
 def check_extras() -> Iterator[Check]:

@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from compsketch_milvus.doctor.checks import Check, State, reported
-from compsketch_milvus.errors import ServerError
+from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.identity import Identity
 from compsketch_milvus.probing import probe
 from compsketch_milvus.reach import Place, knock, shake_hands
-from compsketch_milvus.server import WAIT, LoginError, connect_server, guard, lite_path, public_uri
+from compsketch_milvus.server import WAIT, LoginError, connect_server, guard, lite_path, place_of, public_uri
 from compsketch_milvus.tls import Tls
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def check_milvus(settings: Settings) -> Generator[Check, None, MilvusClient | No
         if path is not None and not path.exists():
             yield Check("milvus", State.OK, f"Milvus Lite; there is no file {path} yet, the first ingest makes it")
             return None
-        place = Place.of(settings.uri) if path is None else None
+        place = place_of(settings.uri) if path is None else None
         if place is not None:
             knock(place)
             yield Check("address", State.OK, f"something listens at {place}")
@@ -87,21 +87,31 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _check_login(settings: Settings, place: Place | None) -> Generator[Check, None, MilvusClient | None]:
+def _answered(settings: Settings) -> MilvusClient:
+    """An open client, which the server has answered once."""
     secret = settings.token.get_secret_value() if settings.token else None
+    client: MilvusClient = connect_server(settings.uri, token=secret, db_name=settings.db_name)
     try:
-        client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
         with guard("ask for the version", settings.uri):
             client.get_server_version(timeout=WAIT)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _check_login(settings: Settings, place: Place | None) -> Generator[Check, None, MilvusClient | None]:
+    try:
+        client = _answered(settings)
     except LoginError as error:
         yield Check("login", State.FAILED, str(error))
         return None
-    except (ServerError, OSError) as error:
+    except (CompsketchError, OSError) as error:
         yield Check("milvus", State.FAILED, str(error))
         return None
     if place is None:
         return client
-    if secret or "@" in settings.uri:
+    if settings.token or "@" in settings.uri:
         yield Check("login", State.OK, "the server takes it; one that asks for no login takes any")
     elif _is_loopback(place.host):
         yield Check("login", State.OK, "none is set, and the server, on this machine, asks for none")

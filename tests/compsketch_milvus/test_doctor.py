@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pymilvus import MilvusException
 
 from compsketch_milvus.cli import run
 from compsketch_milvus.collection import SketchCollection
@@ -88,9 +89,10 @@ def test_a_file_that_another_program_has_open(tmp_path) -> None:
     assert "another process has this Milvus Lite file open" in words
 
 
-def test_a_settings_file_with_a_secret_that_others_can_read(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("line", ["MILVUS_TOKEN=hunter2", "export MILVUS_SOURCE_TOKEN = hunter2"])
+def test_a_settings_file_with_a_secret_that_others_can_read(line, monkeypatch, tmp_path) -> None:
     file = tmp_path / "config.env"
-    file.write_text("MILVUS_TOKEN=hunter2\n")
+    file.write_text(f"{line}\n")
     file.chmod(0o644)
     monkeypatch.setattr(machine, "config_file", lambda: file)
     checks = found(uri=str(tmp_path / "photos.db"))
@@ -165,6 +167,13 @@ def test_an_address_where_nobody_listens() -> None:
     assert "hunter2" not in str(checks)
 
 
+@pytest.mark.parametrize("uri", ["http://milvus.example:99999", "http://[::1"])
+def test_an_address_that_is_none(uri) -> None:
+    checks = found(uri=uri)
+    assert (checks.get("disk"), checks["address"][0], checks["login"][0]) == (None, "failed", "skipped")
+    assert "is no address of Milvus" in checks["address"][1]
+
+
 def test_a_certificate_that_soon_expires(monkeypatch) -> None:
     def in_days(days: float):
         monkeypatch.setattr(
@@ -219,6 +228,18 @@ def test_a_server_as_it_should_be(answers) -> None:
     checks = answers()
     assert checks["version"] == ("ok", "Milvus v2.6.4 | ")
     assert [checks[name][0] for name in ("address", "tls", "login", "gpu index", "database", "clock")] == ["ok"] * 6
+
+
+def test_a_connection_on_which_nobody_answers_is_closed(answers, monkeypatch) -> None:
+    closed = []
+
+    def lost(self, timeout):
+        raise MilvusException(2, "Fail connecting to server")
+
+    monkeypatch.setattr(Server, "get_server_version", lost)
+    monkeypatch.setattr(Server, "close", lambda self: closed.append(self))
+    assert answers()["milvus"][0] == "failed"
+    assert len(closed) == 1
 
 
 def test_a_server_that_is_too_old(answers) -> None:

@@ -15,10 +15,23 @@ from compsketch_milvus.server import lite_path, public_uri
 from tests.compsketch_milvus.processes import run_python
 
 
-@pytest.mark.parametrize("uri", ["photos", "ftp://host/x", "http://", "http://host:port", "photos.sqlite", ""])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "photos",
+        "ftp://host/x",
+        "http://",
+        "http://host:port",
+        "http://[::1",
+        "http://me:pw@[::1:19530",
+        "photos.sqlite",
+        "",
+    ],
+)
 def test_an_address_that_is_none(toy_encoder, uri) -> None:
-    with pytest.raises((ServerError), match="is no address of Milvus"):
+    with pytest.raises((ServerError), match="is no address of Milvus") as refused:
         SketchCollection.open("photos", toy_encoder, uri=uri)
+    assert "pw" not in str(refused.value)
 
 
 def test_a_file_of_something_else(tmp_path, toy_encoder) -> None:
