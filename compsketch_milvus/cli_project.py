@@ -103,6 +103,7 @@ def reproject(
     the encoder, changed about it leads readers back.
     """
     from compsketch_milvus.encoder import connect
+    from compsketch_milvus.features import FeatureStore
     from compsketch_milvus.reprojecting import open_successor
     from compsketch_milvus.reprojecting import reproject as carry_over
     from compsketch_milvus.settings import load_settings
@@ -112,11 +113,12 @@ def reproject(
     place: dict[str, Any] = {"uri": settings.uri, "token": secret, "db_name": settings.db_name}
     with open_collection(uri, old, token, encodes=False) as before:
         made_with = connect(settings.encoder, runtime=settings.runtime)
+        store = FeatureStore(features, made_with) if features else None  # refused before anything is made
         with open_successor(before, new, made_with, **place) as after, StageBar() as bar:
             names = {"old": before.name, "new": after.name}
             try:
                 result = carry_over(
-                    before, after, features=features, alias=alias, batch_size=batch_size, progress=bar
+                    before, after, features=store, alias=alias, batch_size=batch_size, progress=bar
                 )  # fmt: skip
             except KeyboardInterrupt:
                 refuse("interrupted; run the same command again, it goes on from there", as_json)

@@ -91,7 +91,7 @@ def reproject(
     old: SketchCollection,
     new: SketchCollection,
     *,
-    features: str | Path | None = None,
+    features: str | Path | FeatureStore | None = None,
     alias: str | None = None,
     batch_size: int = 32,
     progress: Progress | None = None,
@@ -104,7 +104,7 @@ def reproject(
     Args:
         old: opened without an encoder, or with its own.
         new: opened with the new encoder; empty, or what an earlier run left.
-        features: folder of kept features of the encoder's networks. What is encoded again is added to it.
+        features: kept features, or their folder, of the encoder's networks. What is encoded again is added to it.
         alias: name for readers, which is made, or changed from another collection to `new`, if nothing is missing.
         batch_size: photos a call of the encoder.
         progress: called with a stage ("project", "encode"), photos done and their number.
@@ -120,7 +120,7 @@ def reproject(
         raise CollectionError(f"collection {old.name!r} cannot be made of itself; give the new one another name")
     if alias is not None:
         _check_alias(new, alias)
-    store = None if features is None else FeatureStore(features, new.encoder)
+    store = FeatureStore(features, new.encoder) if isinstance(features, str | Path) else features
     total, projected = old.count(), 0
     for count in _project(old, new, store) if store is not None else ():
         projected += count
@@ -238,6 +238,8 @@ def point_alias(alias: str, collection: SketchCollection) -> str | None:
     """
     before = _check_alias(collection, alias)
     collection.flush()
+    if before == collection.name:
+        return before  # its readers keep it: an index that it has outgrown would be built without them
     collection.optimize(INDEXING)
     _check_index(collection)
     collection.load()
