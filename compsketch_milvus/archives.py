@@ -24,11 +24,11 @@ from typing import Any, BinaryIO
 
 from compsketch_milvus.access import Access
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.naming import checked, inside, is_photo, printable, refused, source_id, with_origin
+from compsketch_milvus.naming import MAX_SOURCE, checked, inside, is_photo, printable, refused, source_id, with_origin
 from compsketch_milvus.records import ImageRecord
 from encoders.errors import ImageError
 
-__all__ = ["ARCHIVES", "archive_suffix", "read_archive"]
+__all__ = ["ARCHIVES", "archive_suffix", "container", "read_archive"]
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst")
 MAX_SIDECAR = 1024 * 1024  # bytes of a sample's .json or .txt
@@ -41,6 +41,17 @@ MAX_GROWTH, GROWTH_FROM = 100, 1024**3
 def archive_suffix(name: str) -> str:
     """Which of `ARCHIVES` a name ends in, or ''."""
     return next((suffix for suffix in ARCHIVES if name.lower().endswith(suffix)), "")
+
+
+def container(source: str) -> str:
+    """The archive or parquet file of a source like `ARCHIVE!/member`; '' for others, `/photos/Party!/a.jpg` too."""
+    end = -1
+    while (end := source.find("!/", end + 1, MAX_SOURCE)) >= 0:
+        name = source[:end]
+        plain = name.partition("?")[0] if "://" in name else name
+        if archive_suffix(plain) or plain.lower().endswith(".parquet"):
+            return name
+    return ""
 
 
 def read_archive(name: str, opened: Callable[[], BinaryIO], access: Access) -> Iterator[ImageRecord]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, TextIO
 from urllib.parse import unquote, urlsplit
 
 from compsketch_milvus.access import Access
+from compsketch_milvus.archives import container
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.facts import with_facts
 from compsketch_milvus.naming import checked, field_problem, file_record, inside, printable, refused, source_id
@@ -67,7 +68,7 @@ def named_photo(value: str, base: Path | str, fields: dict[str, Any], access: Ac
     """The photo that a row names: by a path, relative to `base`, by a URL, or as `ARCHIVE!/member`; one, no folder."""
     if isinstance(base, str) and value.lower().startswith("file:"):
         return refused(printable(value), "a manifest elsewhere names no file on this machine; copy the manifest here")
-    if "!/" in value:
+    if container(value):
         return _member_of(value, base, fields, access)
     if is_url(value):
         if value.lower().startswith("file://"):

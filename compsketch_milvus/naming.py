@@ -15,6 +15,7 @@ from compsketch_milvus.records import FACTS, RESERVED_FIELDS, ImageRecord
 from compsketch_milvus.rows import check_id
 
 __all__ = [
+    "MAX_SOURCE",
     "SUFFIXES",
     "checked",
     "field_problem",

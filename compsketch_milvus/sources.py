@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from compsketch_milvus.access import Access
-from compsketch_milvus.archives import ARCHIVES, archive_suffix, read_archive
+from compsketch_milvus.archives import ARCHIVES, archive_suffix, container, read_archive
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.facts import with_facts
 from compsketch_milvus.listing import find, is_listed, open_url
@@ -133,7 +133,7 @@ def _from_path(source: str | Path, access: Access) -> Iterator[ImageRecord]:
         yield file_record(path)
     elif exists:
         raise SourceError(f"{name}: of no known kind ({path.suffix or 'no suffix'}); give {KINDS}")
-    elif "!/" in str(source):
+    elif container(str(source)):
         yield from member(str(source), access)
     elif any(character in str(source) for character in "*?["):
         complaint = f"{name}: no photo matches the pattern; check it, and quote it in a shell"
@@ -148,7 +148,7 @@ def _from_url(url: str, access: Access) -> Iterator[ImageRecord]:
     path = parts.partition("://")[2].partition("/")[2]
     suffix = posixpath.splitext(parts)[1].lower()
     nothing = f"{name}: holds no photos; known suffixes are {' '.join(SUFFIXES)}"
-    if "!/" in url:
+    if container(url):
         yield from member(url, access)
     elif any(character in path for character in "*["):
         complaint = f"{name}: no photo matches the pattern; check it, and quote it in a shell"
@@ -196,20 +196,16 @@ def _shards(pattern: str) -> Iterator[str]:
 
 def member(source: str, access: Access) -> Iterator[ImageRecord]:
     """One photo of an archive or a manifest, such as a list of rejects names it; a tar is read up to it."""
-    container, _, _ = source.partition("!/")
-    plain = container.partition("?")[0] if is_url(container) else container
-    if _COLLECTION.match(container) or not (archive_suffix(plain) or plain.lower().endswith(".parquet")):
+    archive = container(source)
+    if not archive or _COLLECTION.match(archive):
         # A row of a manifest gets here: it must not make a token go to the server of its choice.
-        raise SourceError(f"{printable(source)}: {printable(container)} is no archive; check the name")
-    if "://" in container:
-        wanted = source
-    else:
-        wanted = Path(container).expanduser().resolve().as_posix() + source[len(container) :]
-    for record in _from_name(container, access):
+        raise SourceError(f"{printable(source)}: names no photo of an archive; check the name")
+    wanted = source if "://" in archive else Path(archive).expanduser().resolve().as_posix() + source[len(archive) :]
+    for record in _from_name(archive, access):
         if record.source == wanted:
             yield record
             return
-    raise SourceError(f"{printable(source)}: there is no such photo in {printable(container)}; check the name")
+    raise SourceError(f"{printable(source)}: there is no such photo in {printable(archive)}; check the name")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compsketch_milvus.access import Access
+from compsketch_milvus.archives import container
 from compsketch_milvus.paging import among, pages
 from compsketch_milvus.records import Fetch, ImageRecord
 from encoders.errors import ImageError
@@ -58,7 +59,7 @@ def dynamic(row: Row) -> dict[str, Any]:
 def record_of(row: Row) -> ImageRecord:
     """A row as a source of photos names it: to be read again, from where it came, when its turn comes."""
     source = row["source"]
-    if "://" in source or "!/" in source:
+    if "://" in source or container(source):
         return ImageRecord(row["id"], source, fields=dynamic(row), fetch=_fetch(source))
     return ImageRecord(row["id"], source, path=Path(source), fields=dynamic(row))
 

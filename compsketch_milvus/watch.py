@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from compsketch_milvus.archives import container
 from compsketch_milvus.errors import IngestError, ServerError, SourceError
 from compsketch_milvus.naming import file_record, is_photo, source_id
 from compsketch_milvus.paging import literal, pages
@@ -320,8 +321,7 @@ def _facts(path: Path) -> Facts | None:
 
 def _is_gone(source: str) -> bool:
     """Whether a row's file is surely not there. A photo inside an archive goes with the archive."""
-    container = source.partition("!/")[0]
-    for path in {source, container}:
+    for path in {source, container(source) or source}:
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):

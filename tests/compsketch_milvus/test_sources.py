@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from compsketch_milvus.archives import container
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.records import RESERVED_FIELDS, ImageRecord
 from compsketch_milvus.sources import is_countable, iterate
@@ -343,3 +344,19 @@ def test_a_line_of_rejects_names_an_archive_or_a_folder_that_failed_whole(photos
     lines = [json.dumps({"source": source, "id": "1", "reason": "x", "fields": {"year": 1}}) for source in sources]
     (tmp_path / "rejects.jsonl").write_text("\n".join(lines))
     assert [Path(record.source).name for record in iterate(tmp_path / "rejects.jsonl")] == ["a.jpg", "c.webp", "d.jpeg"]
+
+
+def test_a_folder_whose_name_ends_in_an_exclamation_mark_is_no_archive(tmp_path):
+    party = tmp_path / "Party!"
+    party.mkdir()
+    (party / "a.jpg").write_bytes(b"ay")
+    with zipfile.ZipFile(party / "p.zip", "w") as archive:
+        archive.writestr("b.jpg", b"bee")
+    (tmp_path / "m.csv").write_text("path\nParty!/a.jpg\nParty!/p.zip!/b.jpg\n")
+    records = list(iterate(tmp_path / "m.csv"))
+    assert [record.error for record in records] == [None, None]
+    assert [record.source for record in records] == [f"{party}/a.jpg", f"{party}/p.zip!/b.jpg"]
+    assert container("http://host/Party!/c.zip?signed=a!b!/d.jpg") == "http://host/Party!/c.zip?signed=a!b"
+    assert container("http://host/Party!/d.jpg") == ""
+    with pytest.raises(SourceError, match=r"Party!/gone\.jpg: no such file or folder"):
+        list(iterate(f"{party}/gone.jpg"))
