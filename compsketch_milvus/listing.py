@@ -60,11 +60,13 @@ def find(url: str, wanted: Callable[[str], bool], access: Access) -> Iterator[Im
             continue
         folders = []
         for name, info in sorted(entries.items()):
-            if info.get("type") == "directory":
+            if info.get("type") == "directory" and depth == MAX_DEPTH:
+                yield refused(name, f"more than {MAX_DEPTH} folders deep; ingest it as a source of its own")
+            elif info.get("type") == "directory":
                 folders.append((name.rstrip("/") + "/", depth + 1))
             elif wanted(name):
                 yield url_record(name, facts_of(info), access)
-        pending.extend(reversed(folders if depth < MAX_DEPTH else []))
+        pending.extend(reversed(folders))
 
 
 def _listed(scheme: str, folder: str, access: Access) -> dict[str, dict[str, Any]]:
@@ -73,8 +75,10 @@ def _listed(scheme: str, folder: str, access: Access) -> dict[str, dict[str, Any
     if scheme in HTTP:
         from compsketch_milvus.web_session import body, links
 
-        found = links(run(system, body(system, folder, MAX_PAGE), SECONDS), folder)
-        return {name: {"type": "directory" if name.endswith("/") else "file"} for name in found}
+        page = run(system, body(system, folder, MAX_PAGE + 1), SECONDS)
+        if len(page) > MAX_PAGE:
+            raise SourceError(f"{folder}: its page has more than {MAX_PAGE} bytes; list the photos in a manifest")
+        return {name: {"type": "directory" if name.endswith("/") else "file"} for name in links(page, folder)}
     entries = system.ls(folder, detail=True)
     listed = {f"{scheme}://{entry['name'].strip('/')}": entry for entry in entries}
     return {name: entry for name, entry in listed.items() if name.startswith(folder) and name != folder}

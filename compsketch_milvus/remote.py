@@ -43,6 +43,7 @@ HTTP = ("http", "https")
 SCHEMES = (*HTTP, "s3", "gs", "gcs", "memory")
 FETCH_SECONDS = 60  # for one photo, all tries together
 WAITS = (0.5, 2.0)  # seconds before each further try, give or take a half
+_BROKEN = ("ClientConnectorError", "ClientOSError", "ClientPayloadError", "ServerDisconnectedError")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -125,7 +126,7 @@ def _is_transient(error: BaseException) -> bool:
     if _private(error):
         return False
     # aiohttp's broken connections by name: it is not there for those who only read from buckets.
-    broken = type(error).__name__ in ("ClientConnectorError", "ClientOSError", "ClientPayloadError")
+    broken = type(error).__name__ in _BROKEN
     return broken or isinstance(error, (TimeoutError, ConnectionError)) or getattr(error, "transient", False)
 
 

@@ -176,6 +176,12 @@ def test_an_answer_that_breaks_off_is_tried_again(site) -> None:
     assert site.asked["GET /a.jpg"] == 3
 
 
+def test_a_server_that_hangs_up_before_it_answers_is_asked_again(site) -> None:
+    site.files["/a.jpg"] = lambda ask: ask.connection.shutdown(socket.SHUT_RDWR)
+    assert "cannot be fetched (Server disconnected)" in failure(remote.url_record(f"{site.url}/a.jpg", {}, HERE))
+    assert site.asked["GET /a.jpg"] >= 3
+
+
 def test_a_server_that_has_gone(site) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -343,7 +349,23 @@ def test_a_page_that_links_to_itself_for_ever_ends(site, monkeypatch) -> None:
     monkeypatch.setattr(listing, "MAX_DEPTH", 3)
     for depth in range(10):
         site.files["/p/" + "x/" * depth] = b'<a href="x/">deeper</a><a href="a.jpg">a</a>'
-    assert len(list(iterate(f"{site.url}/p/", HERE))) == 4
+    *photos, last = iterate(f"{site.url}/p/", HERE)
+    assert [record.error for record in photos] == [None] * 4
+    assert (last.source, last.error) == (
+        f"{site.url}/p/x/x/x/x/",
+        "more than 3 folders deep; ingest it as a source of its own",
+    )
+
+
+def test_a_page_too_long_to_be_read_whole_loses_no_photo_in_silence(site, monkeypatch) -> None:
+    monkeypatch.setattr(listing, "MAX_PAGE", 50)
+    site.files["/p/"] = b'<a href="a.jpg">a</a><a href="sub/">s</a>'
+    site.files["/p/sub/"] = b'<a href="b.jpg">b</a>' * 3
+    photo, sub = iterate(f"{site.url}/p/", HERE)
+    assert (photo.error, sub.source) == (None, f"{site.url}/p/sub/")
+    assert sub.error == "its page has more than 50 bytes; list the photos in a manifest"
+    with pytest.raises(SourceError, match="more than 50 bytes"):
+        list(iterate(f"{site.url}/p/sub/", HERE))
 
 
 def test_prefixes_and_patterns_of_a_bucket(bucket) -> None:
