@@ -116,7 +116,7 @@ def ingest(
     if batch_size < 1 or decoders < 1:
         raise SourceError(f"batch_size {batch_size}, decoders {decoders}: both must be at least 1")
     with ExitStack() as stack:
-        if rejects is not None and Path(rejects).resolve() in _files(source):
+        if rejects is not None and _real(rejects) in _files(source):
             raise SourceError(f"{rejects}: is the source itself; give another file for what fails this time")
         log = stack.enter_context(Rejects(rejects)) if rejects is not None else None
         return _Ingest(
@@ -367,7 +367,11 @@ def _weight(record: ImageRecord) -> int:
     return max(len(record.data or b""), CHUNK_BYTES // CHUNK)
 
 
-def _files(source: Source) -> set[Path]:
+def _files(source: Source) -> set[str]:
     """The files that a source names itself."""
     items = source if isinstance(source, (list, tuple)) else [source]
-    return {Path(item).expanduser().resolve() for item in items if isinstance(item, (str, Path))}
+    return {_real(item) for item in items if isinstance(item, (str, Path)) and "\0" not in str(item)}
+
+
+def _real(path: str | Path) -> str:
+    return os.path.realpath(os.path.expanduser(path))  # which take any name: reading the source tells what is wrong

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import math
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,8 +61,8 @@ def read_manifest(
         if suffix == ".parquet":
             rows = _parquet_rows(file, name)
         else:
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            rows = _csv_rows(text, name) if suffix == ".csv" else _json_rows(text, name)
+            text, size = io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), _size(file)
+            rows = _csv_rows(text, name) if suffix == ".csv" else _json_rows(text, name, size)
         yield from with_facts(_photos_of(rows, name, base, access), access)
 
 
@@ -219,10 +221,20 @@ def _cell(text: str) -> Any:
     return value if isinstance(value, float) and math.isfinite(value) else text
 
 
-def _json_rows(file: TextIO, manifest: str) -> Rows:
-    number = 0
-    while text := file.readline(MAX_LINE + 1):
-        number += 1
+def _size(file: BinaryIO) -> float:
+    """Bytes of a file on this machine as it is now; what is no such file has no known end."""
+    try:
+        status = os.fstat(file.fileno())
+    except OSError:
+        return math.inf
+    return status.st_size if stat.S_ISREG(status.st_mode) else math.inf
+
+
+def _json_rows(file: TextIO, manifest: str, size: float) -> Rows:
+    """Rows up to `size` bytes: a pattern may name the reject file, and what fails now must not be read in turn."""
+    number = taken = 0
+    while taken < size and (text := file.readline(MAX_LINE + 1)):
+        number, taken = number + 1, taken + len(text.encode("utf-8"))
         place = f"{manifest}, line {number}"
         if len(text) > MAX_LINE:
             raise SourceError(f"{place}: longer than {MAX_LINE} characters; give one object a line")

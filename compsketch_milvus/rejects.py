@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Rejects", "original"]
 
+_SUFFIXES = (".jsonl", ".ndjson")
 _KEYS = {"source", "id", "reason", "fields"}
 
 
@@ -34,11 +35,13 @@ class Rejects:
         path: the file, made where it is missing; what it holds stays.
 
     Raises:
-        SourceError: it cannot be written.
+        SourceError: its name is not one of JSON lines, or it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
+        if self.path.suffix.lower() not in _SUFFIXES:  # such as a manifest's, whose rows these are not
+            raise SourceError(f"{self.path}: a reject file is a .jsonl, which can be ingested; name it so")
         self._lock = threading.Lock()
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
@@ -59,7 +62,9 @@ class Rejects:
         written = json.dumps(line).encode("ascii") + b"\n"
         try:
             with self._lock:
-                if os.write(self._file, written) < len(written):
+                done = os.write(self._file, written)
+                if done < len(written):  # half a line would end the reading of all that follow
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - done)
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._file)
         except OSError as error:
@@ -71,7 +76,9 @@ class Rejects:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._file)
+        with self._lock:  # a thread that was left behind may have one more: it must not get into another file
+            os.close(self._file)
+            self._file = -1
 
 
 def original(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -158,7 +159,49 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(open_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_stops_the_ingest_and_the_photo_is_not_counted(open_collection, photos):
-    with pytest.raises(IngestError, match=r"/dev/full: cannot be written \(No space left on device\)") as caught:
-        ingest(open_collection(), photos, rejects="/dev/full")
+def test_a_full_disk_stops_the_ingest_and_the_photo_is_not_counted(open_collection, photos, tmp_path):
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    with pytest.raises(IngestError, match=r"full\.jsonl: cannot be written \(No space left on device\)") as caught:
+        ingest(open_collection(), photos, rejects=tmp_path / "full.jsonl")
     assert caught.value.summary.failures == 0
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_line_leaves_whole_lines(tmp_path, monkeypatch):
+    path, real = tmp_path / "rejects.jsonl", os.write
+    with Rejects(path) as rejects:
+        rejects.add(ImageRecord("a", "a"), "no photo")
+        monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:9]))
+        with pytest.raises(SourceError, match="No space left on device"):
+            rejects.add(ImageRecord("b", "b"), "no photo")
+        monkeypatch.undo()
+        rejects.add(ImageRecord("c", "c"), "no photo")
+    assert [line["id"] for line in lines(path)] == ["a", "c"]
+
+
+def test_a_thread_that_was_left_behind_writes_into_no_other_file(tmp_path):
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        pass
+    with open(tmp_path / "other", "w+b") as other:  # which gets the number that is free now
+        with pytest.raises(SourceError, match="cannot be written"):
+            rejects.add(ImageRecord("a", "a"), "no photo")
+        assert other.read() == b""
+
+
+@pytest.mark.parametrize("name", ["list.csv", "rejects.txt", "rejects"])
+def test_a_name_under_which_it_could_not_be_ingested_is_refused(open_collection, photos, name):
+    before = sorted((path.name, path.stat().st_size) for path in photos.iterdir())
+    with pytest.raises(SourceError, match=r"a reject file is a \.jsonl"):
+        ingest(open_collection(), photos, rejects=photos / name)
+    assert sorted((path.name, path.stat().st_size) for path in photos.iterdir()) == before
+
+
+def test_a_pattern_that_names_the_reject_file_too_comes_to_an_end(open_collection, photos):
+    rejects, row = photos / "z.jsonl", {"id": "a", "reason": "", "fields": {}}
+    rejects.write_text(json.dumps({"source": str(photos / "0.png"), **row}) + "\n")
+    summary = ingest(open_collection(), f"{photos}/*.jsonl", rejects=rejects)
+    assert (summary.read, summary.failures, len(lines(rejects))) == (1, 1, 2)
+
+
+def test_a_source_with_no_such_user_s_folder_is_one_of_the_failures(open_collection, photos, tmp_path):
+    summary = ingest(open_collection(), ["~nobody-here/a.png", photos], rejects=tmp_path / "rejects.jsonl")
+    assert (summary.indexed, summary.failures) == (2, 4)
