@@ -16,7 +16,17 @@ from compsketch_milvus.consequences import Consequences, consequences
 from compsketch_milvus.errors import CollectionError
 from encoders.evaluation.quantised import NLIST, POINTS_PER_LIST, lists
 
-__all__ = ["GPU_TYPES", "LITE_TYPES", "SERVER_TYPES", "IndexChoice", "ServerFacts", "choose", "parts", "pays"]
+__all__ = [
+    "GPU_TYPES",
+    "LITE_TYPES",
+    "SERVER_TYPES",
+    "IndexChoice",
+    "ServerFacts",
+    "choose",
+    "only_searches",
+    "parts",
+    "pays",
+]
 
 FLAT_ROWS = 20_000  # Milvus Lite searches up to this many rows exactly
 OUTGROWN = 4  # times as many lists, or as few, before it pays to build an index again
@@ -47,6 +57,12 @@ LITE_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "
 SERVER_TYPES = tuple(kind for kind in _PARAMETERS if kind != "BRUTE_FORCE")
 GPU_TYPES = tuple(kind for kind in _PARAMETERS if kind.startswith("GPU_"))
 _WITHOUT_GPU = {"GPU_IVF_PQ": "IVF_PQ", "GPU_IVF_FLAT": "IVF_FLAT", "GPU_BRUTE_FORCE": "FLAT", "GPU_CAGRA": "HNSW"}
+_MANY = (1, 2**31 - 1)
+_WHOLE = {
+    **dict.fromkeys(("nlist", "nprobe", "m"), (1, 65536)),
+    "M": (2, 2048),
+    **dict.fromkeys(("efConstruction", "ef", "graph_degree", "intermediate_graph_degree"), _MANY),
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +119,11 @@ class IndexChoice:
     def max_hits(self) -> int:
         """The most hits that a search may ask for."""
         return self.consequences.max_hits
+
+
+def only_searches(kind: str, params: Mapping[str, Any]) -> bool:
+    """Whether all the parameters are for searching an index of a type, so that none is built for them."""
+    return params.keys() <= set(_PARAMETERS[kind][1])
 
 
 def choose(facts: ServerFacts, want: str = "auto", params: Mapping[str, Any] | None = None) -> IndexChoice:
@@ -211,7 +232,7 @@ def _check(kind: str, given: Mapping[str, Any], dim: int) -> None:
         if not isinstance(value, (int, float, str)):
             raise CollectionError(f"index parameter {name} is {value!r}: give a number, a text, true or false")
     bits = (4, 8) if kind == "GPU_IVF_PQ" else (1, 16)
-    for name, (least, most) in {"nlist": (1, 65536), "nprobe": (1, 65536), "m": (1, 65536), "nbits": bits}.items():
+    for name, (least, most) in {**_WHOLE, "nbits": bits}.items():
         value = given.get(name, least)
         if not isinstance(value, int) or not least <= value <= most:
             raise CollectionError(f"index parameter {name} is {value!r}: {kind} takes whole numbers, {least} to {most}")

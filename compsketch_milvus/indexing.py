@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from compsketch_milvus.consequences import consequences
 from compsketch_milvus.errors import CollectionError, ServerError
 from compsketch_milvus.identity import PROPERTY, Identity
-from compsketch_milvus.index import GPU_TYPES, LITE_TYPES, SERVER_TYPES, IndexChoice, ServerFacts, choose, pays
+from compsketch_milvus.index import (
+    GPU_TYPES,
+    LITE_TYPES,
+    SERVER_TYPES,
+    IndexChoice,
+    ServerFacts,
+    choose,
+    only_searches,
+    pays,
+)
 from compsketch_milvus.probing import ask_gpu, await_index, probe
 from compsketch_milvus.server import WAIT, DiskFullError, remove_index_files
 
@@ -32,19 +41,32 @@ FOREIGN = "made by another program"
 _log = logging.getLogger(__name__)
 
 
-def _informed(collection: SketchCollection, want: str) -> ServerFacts:
+def _informed(collection: SketchCollection, want: str, anew: bool) -> ServerFacts:
     """The facts for a choice: whether the server builds GPU indexes is asked where it matters and is not known."""
     facts = collection.facts
-    matters = facts.gpu == "unknown" if want.lower() == "auto" else facts.gpu != "yes" and want.upper() in GPU_TYPES
+    known = probe(collection.client, collection.uri) if anew else facts
+    matters = known.gpu == "unknown" if want.lower() == "auto" else known.gpu != "yes" and want.upper() in GPU_TYPES
+    gpu, reason = known.gpu, known.gpu_reason
     if facts.kind != "lite" and matters:
         gpu, reason = ask_gpu(collection.client, collection.uri, collection.gpu_wait)
-        facts = replace(facts, gpu=gpu, gpu_reason=reason)
-    return facts
+    if gpu == "unknown" != facts.gpu:  # a question that failed leaves what was known
+        return facts
+    return replace(facts, gpu=gpu, gpu_reason=reason)
 
 
-def chosen(collection: SketchCollection, want: str, params: Mapping[str, Any], rows: int) -> IndexChoice:
-    """`choose` for so many rows, with what the server says of itself, and the choice said aloud."""
-    collection.facts = replace(_informed(collection, want), rows=rows)
+def chosen(
+    collection: SketchCollection, want: str, params: Mapping[str, Any], rows: int, *, anew: bool = False
+) -> IndexChoice:
+    """`choose` for so many rows, with what the server says of itself, and the choice said aloud.
+
+    Args:
+        collection: whose `facts` are brought up to date.
+        want: "auto", or an index type.
+        params: that replace the defaults.
+        rows: how many.
+        anew: whether to ask the server again what it told before.
+    """
+    collection.facts = replace(_informed(collection, want, anew), rows=rows)
     return _said(collection, choose(collection.facts, want, params), want)
 
 
@@ -75,24 +97,32 @@ def adopt(collection: SketchCollection, want: str, params: Mapping[str, Any]) ->
     same = want.lower() in ("auto", noted["want"], collection.index.type.lower())
     now = {**collection.index.params, **collection.index.search_params}
     if not (same and (dict(params) in ({}, noted.get("given")) or params.items() <= now.items())):
-        reindex(collection, want, params)
+        # What is not named stays: parameters alone are for the type that was asked for.
+        reindex(collection, noted["want"] if want.lower() == "auto" else want, params)
 
 
 def reindex(collection: SketchCollection, want: str, params: Mapping[str, Any], wait: int = BUILDING) -> None:
     """Choose an index for the rows that are there now, and build it where it is another one than that in use.
 
-    With "auto" also the server is asked again, and the index stays where building it anew does not pay. Either way it
-    is waited for.
+    With "auto" also the server is asked again, and the index stays where building it anew does not pay. It stays, too,
+    for parameters that only tell how to search it. Either way it is waited for.
     """
     load(collection)
-    if want.lower() == "auto":
-        fresh = probe(collection.client, collection.uri)
-        collection.facts = replace(collection.facts, gpu=fresh.gpu, gpu_reason=fresh.gpu_reason)
-    old = collection.index
-    new = chosen(collection, want, params, collection.count())
-    kept = (old.type, old.params) == (new.type, new.params)
+    old, auto, rows = collection.index, want.lower() == "auto", collection.count()
     ours = collection.identity.index["want"] == "auto" and old.reason != FOREIGN
-    if kept or (ours and want.lower() == "auto" and not params and not pays(old, new)):
+    named = want.upper() == old.type and old.reason != FOREIGN
+    stays = named or (auto and ours and not _outgrown(collection, rows))
+    if params and stays and only_searches(old.type, params):
+        known = {**old.params, **old.search_params}
+        given = {name: value for name, value in collection.identity.index.get("given", {}).items() if name in known}
+        tuned = choose(collection.facts, old.type, {**known, **params})
+        collection.index = _said(collection, replace(tuned, reason=old.reason), want)
+        _note(collection, collection.index, want, {**given, **params})
+        _settle(collection, wait)
+        return
+    new = chosen(collection, want, params, rows, anew=auto)
+    kept = (old.type, old.params) == (new.type, new.params)
+    if kept or (ours and auto and not params and not pays(old, new)):
         _note(collection, new if kept else old, want, params)
         collection.index = new if kept else old
         _settle(collection, wait)

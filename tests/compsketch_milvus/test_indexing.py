@@ -126,6 +126,57 @@ def test_parameters_for_searching_are_kept_without_building_again(open_collectio
     assert open_collection().index.search_params == {"nprobe": 128}
 
 
+def test_parameters_for_searching_alone_build_nothing_though_rows_have_grown(on) -> None:
+    server = FakeServer()
+    collection = filled(on(server)(), 5000)  # for which IVF_PQ would get 128 lists in place of 1600
+    built = list(server.builds)
+    assert on(server)(index="IVF_PQ", index_params={"nprobe": 200}).index.search_params == {"nprobe": 200}
+    collection.reindex("IVF_PQ", {"nprobe": 300})
+    assert (collection.index.params["nlist"], collection.index.search_params) == (1600, {"nprobe": 300})
+    assert (server.builds, on(server)().index.search_params) == (built, {"nprobe": 300})
+
+
+def test_parameters_for_searching_leave_those_that_were_given_before(on) -> None:
+    given = {"nlist": 64, "cache_dataset_on_device": True, "refine_ratio": 2}
+    server = FakeServer(gpu="builds")
+    filled(on(server)(index="GPU_IVF_PQ", index_params=given), 2000)
+    built = list(server.builds)
+    for tuned in (on(server)(index_params={"nprobe": 16}), on(server)()):
+        assert (tuned.index.params["nlist"], tuned.index.search_params) == (64, {"nprobe": 16, "refine_ratio": 2})
+    assert server.builds == built
+
+
+def test_parameters_without_a_type_are_for_the_type_that_was_asked_for(open_collection, photo_vectors) -> None:
+    open_collection(index="IVF_FLAT", index_params={"nlist": 8}).upsert(photo_vectors)
+    tuned = open_collection(index_params={"nprobe": 3})
+    assert (tuned.index.type, tuned.index.params, tuned.index.search_params) == (
+        "IVF_FLAT",
+        {"nlist": 8},
+        {"nprobe": 3},
+    )
+    assert open_collection(index_params={"nlist": 4}).index.params == {"nlist": 4}
+
+
+def test_an_index_that_is_left_to_us_stays_when_only_its_search_is_told(on) -> None:
+    server = FakeServer()
+    filled(on(server)(), 50_000)  # 1024 lists would not be worth it
+    built = list(server.builds)
+    assert on(server)(index_params={"nprobe": 32}).index.search_params == {"nprobe": 32}
+    again = on(server)()
+    assert (again.index.params["nlist"], again.index.search_params, server.builds) == (1600, {"nprobe": 32}, built)
+    assert again.identity.index["want"] == "auto"
+
+
+def test_a_question_that_fails_does_not_take_the_index_off_the_gpu(on) -> None:
+    server = FakeServer(gpu="builds")
+    collection = filled(on(server)(), 2000)
+    collection.optimize()
+    server.full = True  # no room for the question's temporary collection
+    collection.reindex()
+    assert (collection.index.type, collection.facts.gpu) == ("GPU_IVF_PQ", "yes")
+    assert on(server)().index.type == "GPU_IVF_PQ"
+
+
 def test_a_collection_of_version_0_1_is_opened(open_collection, photo_vectors) -> None:
     """What it remembers of its index has no facts about a GPU and no parameters as they were given."""
     first = open_collection(index="HNSW", index_params={"M": 8})
