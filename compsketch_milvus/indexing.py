@@ -222,6 +222,9 @@ def _rebuild(
 def _settle(collection: SketchCollection, wait: int) -> None:
     """Wait for an index, and say what became of it. That of Milvus Lite is there already."""
     state, choice = await_index(lambda: _state(collection), wait), collection.index
+    if not state:
+        _log.warning("collection %r: another program has dropped its index; open it again", collection.name)
+        return
     failed, pending = state["state"] == "Failed", int(state.get("pending_index_rows", 0))
     if choice.type in GPU_TYPES and (failed or (pending and not state["indexed_rows"])):
         reason = "the server failed to build it" if failed else f"the server built nothing of it in {wait} s"

@@ -73,15 +73,15 @@ def await_index(describe: Callable[[], Mapping[str, Any]], wait: int, rows: int 
     Right after a flush Milvus says Finished while rows are pending; it is done when none is.
 
     Args:
-        describe: what the server says of the index now.
+        describe: what the server says of the index now; nothing where another program is building it again.
         wait: seconds, after which the last answer has to do.
         rows: that have to be indexed at least.
     """
     deadline = time.monotonic() + wait
     while True:
         state = describe()
-        done = state["state"] == "Finished" and not state.get("pending_index_rows")
-        if (done and state.get("indexed_rows", 0) >= rows) or state["state"] == "Failed":
+        done = state.get("state") == "Finished" and not state.get("pending_index_rows")
+        if (done and state.get("indexed_rows", 0) >= rows) or state.get("state") == "Failed":
             return state
         if time.monotonic() >= deadline:
             return state
@@ -92,19 +92,19 @@ def await_index(describe: Callable[[], Mapping[str, Any]], wait: int, rows: int 
 def _temporary(client: MilvusClient, uri: str) -> Iterator[str]:
     """A collection of a name that is nobody's, dropped at the end whatever happens."""
     name, kinds = f"compsketch_gpu_{uuid.uuid4().hex}", pymilvus().DataType
-    with guard("create a temporary collection", uri):
-        schema = client.create_schema(auto_id=False)
-        schema.add_field("id", kinds.INT64, is_primary=True)
-        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=DIM)
-        client.create_collection(name, schema=schema, num_shards=1, timeout=WAIT)  # one shard: one segment
     try:
+        with guard("create a temporary collection", uri):
+            schema = client.create_schema(auto_id=False)
+            schema.add_field("id", kinds.INT64, is_primary=True)
+            schema.add_field("vector", kinds.FLOAT_VECTOR, dim=DIM)
+            client.create_collection(name, schema=schema, num_shards=1, timeout=WAIT)  # one shard: one segment
         yield name
-    finally:
+    finally:  # also after a timeout, past which a server may still make it; to drop what is not there is no error
         try:
             with guard("drop the temporary collection", uri):
                 client.drop_collection(name, timeout=WAIT)
         except ServerError as error:
-            _log.warning("the temporary collection %s is left behind, to be dropped by hand: %s", name, error)
+            _log.warning("the temporary collection %s may be left behind, to be dropped by hand: %s", name, error)
 
 
 def _asked(client: MilvusClient, uri: str, name: str, wait: int) -> tuple[str, str]:

@@ -376,6 +376,14 @@ def test_optimize_says_what_is_not_built_in_time(on, caplog, monkeypatch) -> Non
     assert "after 1 s its index has 0 rows and lacks 2000, which are searched row by row" in caplog.text
 
 
+def test_an_index_that_another_program_drops_meanwhile_is_missed_in_words(on, caplog, monkeypatch) -> None:
+    server = FakeServer()
+    collection = filled(on(server)(), 100_000)  # whose index is not outgrown
+    server.collections["photos"].index = None
+    collection.optimize(wait=1)
+    assert "another program has dropped its index" in caplog.text
+
+
 def test_what_a_server_refuses_leaves_the_index_that_was_there(on) -> None:
     server = FakeServer()
     collection = filled(on(server)(), 2000)
