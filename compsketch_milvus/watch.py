@@ -37,7 +37,7 @@ TICK_SECONDS = 0.25
 RETRY_SECONDS = 30.0  # after the server gave way
 PATIENCE = 30  # times the settling, for a file that is written to all the time, where only one comparison is made
 
-Facts = tuple[int, int]  # a file's size in bytes and its time of modification in nanoseconds
+Facts = tuple[int, int, int]  # a file's size, and its times of modification and of change, as of its permissions, in ns
 
 
 class Stop(Protocol):
@@ -181,11 +181,12 @@ class Watch:
             path = Path(name)
             if any(part.startswith(".") for part in path.relative_to(self.root).parts):
                 continue
-            if path.is_dir():
+            if os.path.isdir(path):  # False also where nobody may look
                 if change == ADDED:
                     self.compare(path)  # it may have come with all that is in it, which no event tells
             elif not os.path.lexists(path):
                 self._waiting.pop(path, None)
+                self._forget(path.as_posix())
                 gone.append(path)
             elif is_photo(path.name):
                 self._wait_for(path)
@@ -269,8 +270,11 @@ class Watch:
             self._delete([source for source in sources if source_id(source) in there])
 
     def _delete_below(self, part: Path) -> None:
-        """Delete the rows below a folder whose files have gone."""
+        """Delete the rows below a folder whose files have gone, and forget failures of what is not so any more."""
         below = f"{part.as_posix().rstrip('/')}/"
+        for source, facts in list(self._failed.items()):
+            if source.startswith(below) and _facts(Path(source)) != facts:
+                self._forget(source)
         for page in pages(self.collection.call, "id", ["source"], filter=_source_begins(below)):
             # A row under another id than its source's was not made from the file: it is its owner's.
             self._delete(
@@ -316,7 +320,7 @@ def _facts(path: Path) -> Facts | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_gone(source: str) -> bool:

@@ -198,6 +198,52 @@ def test_a_bad_photo_is_told_once_until_it_changes(collection, folder) -> None:
     assert "bad.png" in sources(collection, folder)
 
 
+def test_a_photo_that_may_be_read_by_now_is_tried_again(collection, folder, monkeypatch) -> None:
+    """Neither its size nor its time of modification tells of that."""
+    bad = photo(folder / "bad.png")
+
+    def denied(path: Path, *rest, **more):
+        if Path(path) == bad:
+            raise PermissionError(13, "Permission denied")
+        return open(path, *rest, **more)
+
+    monkeypatch.setattr("encoders.images.open", denied, raising=False)
+    watch = Watch(collection, folder, settle=0.1)
+    assert list(watch.once().failed) == [str(bad)]
+    monkeypatch.undo()
+    bad.chmod(0o600)
+    assert (watch.once().failed, watch.summary.indexed) == ({}, 4)
+
+
+def test_a_bad_photo_that_has_gone_is_no_failure_any_more(collection, folder) -> None:
+    for bad in (folder / "bad.png", folder / "sub" / "bad.png"):
+        bad.write_bytes(b"no photo")
+        os.utime(bad, (OLD, OLD))
+    watch = Watch(collection, folder, settle=0.1)
+    assert len(watch.once().failed) == 2
+    (folder / "bad.png").unlink()
+    watch._heed([(3, f"{folder}/bad.png")])
+    assert list(watch.summary.failed) == [f"{folder}/sub/bad.png"]
+    (folder / "sub" / "bad.png").unlink()
+    assert watch.once().failed == {}
+
+
+def test_an_event_of_what_may_not_be_looked_at_ends_nothing(collection, folder, monkeypatch) -> None:
+    once(collection, folder)
+    real = os.stat
+
+    def denied(path, *rest, **more):
+        if str(path).endswith("c.png"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **more)
+
+    watch = Watch(collection, folder, settle=0.1)
+    monkeypatch.setattr(os, "stat", denied)
+    watch._heed([(2, f"{folder}/sub/c.png")])
+    monkeypatch.undo()
+    assert "sub/c.png" in sources(collection, folder)
+
+
 def test_more_files_than_can_wait_are_found_by_the_next_comparison(collection, folder, monkeypatch) -> None:
     monkeypatch.setattr("compsketch_milvus.watch.MAX_WAITING", 2)
     for number in range(5):
