@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,12 @@ class Access:
     Args:
         limits: ceilings on one photo's bytes and pixels; what is larger is refused by name, before it is read.
         allow_private: whether HTTP may lead to addresses that are not of the public internet.
+        asks: about the photos of which ids a server is asked before they are fetched.
     """
 
     limits: Limits = field(default_factory=Limits)
     allow_private: bool = False
+    asks: Callable[[str], bool] = lambda _: True
 
 
 class PrivateAddressError(OSError):

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from compsketch_milvus.access import Access
+from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.naming import checked
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.remote import HTTP, check_url, file_system, is_url
@@ -30,13 +31,19 @@ def with_facts(records: Iterator[ImageRecord], access: Access) -> Iterator[Image
     tells none, there are none: its photo is indexed once, and again with `force`.
     """
     waiting: deque[tuple[ImageRecord, Future[dict[str, Any]] | None]] = deque()
+    damage: CompsketchError | None = None
     try:
-        for record in records:
-            waiting.append((record, _asked(record, access)))
-            while len(waiting) > AHEAD or (waiting and waiting[0][1] is None):
-                yield _informed(*waiting.popleft())
+        try:
+            for record in records:
+                waiting.append((record, _asked(record, access)))
+                while len(waiting) > AHEAD or (waiting and waiting[0][1] is None):
+                    yield _informed(*waiting.popleft())
+        except CompsketchError as error:  # of a source that is no good from there on: told after what came before it
+            damage = error
         while waiting:
             yield _informed(*waiting.popleft())
+        if damage is not None:
+            raise damage
     finally:
         for _, future in waiting:
             if future is not None:
@@ -45,6 +52,8 @@ def with_facts(records: Iterator[ImageRecord], access: Access) -> Iterator[Image
 
 def _asked(record: ImageRecord, access: Access) -> Future[dict[str, Any]] | None:
     if record.error is not None or record.fetch is None or not is_url(record.source) or "bytes" in record.fields:
+        return None
+    if not access.asks(record.id):
         return None
     scheme = check_url(record.source)
     system = file_system(scheme, access.allow_private)

@@ -227,17 +227,17 @@ class _Ingest:
             self.draining = True
             self.records.end()
 
-    def own(self) -> Iterator[ImageRecord]:
-        """The source's records that are this worker's."""
-        return (
-            record for record in iterate(self.source, self.access) if self.shard is None or self.shard.holds(record.id)
-        )
+    def own(self, *, asks: bool = True) -> Iterator[ImageRecord]:
+        """The source's records that are this worker's; servers are asked about those alone, or about none."""
+        holds = self.shard.holds if self.shard is not None else lambda _: True
+        access = replace(self.access, asks=lambda id: asks and holds(id))
+        return (record for record in iterate(self.source, access) if holds(record.id))
 
     def count(self) -> None:
         """Count the source, for the time left. Only a convenience: an error here is the reader's to report."""
         total = 0
         try:
-            for _ in self.own():
+            for _ in self.own(asks=False):
                 total += 1
                 if self.over.is_set():
                     return

@@ -26,6 +26,7 @@ from compsketch_milvus import facts, listing, remote  # noqa: E402
 from compsketch_milvus.access import Access, is_public  # noqa: E402
 from compsketch_milvus.errors import SourceError  # noqa: E402
 from compsketch_milvus.records import ImageRecord  # noqa: E402
+from compsketch_milvus.shard import Shard  # noqa: E402
 from compsketch_milvus.sources import iterate  # noqa: E402
 from encoders.errors import ImageError  # noqa: E402
 from encoders.images import Limits  # noqa: E402
@@ -421,6 +422,15 @@ def test_a_long_manifest_is_asked_about_ahead_but_not_read_whole(site, tmp_path)
     assert [record.source for record in reader] == [f"{site.url}/{number}.jpg" for number in range(1, 200)]
 
 
+def test_what_a_manifest_names_before_a_line_that_is_no_good_is_not_lost(site, tmp_path) -> None:
+    site.files.update({f"/{number}.jpg": b"photo" for number in range(5)})
+    rows = [json.dumps({"path": f"{site.url}/{number}.jpg"}) for number in range(5)]
+    (tmp_path / "m.jsonl").write_text("\n".join([*rows, "no row"]))
+    *photos, last = iterate([tmp_path / "m.jsonl"], HERE)
+    assert [record.error for record in photos] == [None] * 5
+    assert "line 6: not JSON" in (last.error or "")
+
+
 def test_a_file_url_is_the_path(tmp_path) -> None:
     (tmp_path / "ä b.jpg").write_bytes(b"x")
     (by_path,) = iterate(tmp_path / "ä b.jpg")
@@ -533,3 +543,16 @@ def test_an_ingest_fetches_where_it_decodes_and_sees_a_change_by_its_version(sit
     assert (second.indexed, second.skipped) == (1, 11)
     assert site.asked["GET /3.bmp"] == 1
     assert site.asked["GET /5.bmp"] == 0
+
+
+def test_workers_ask_about_their_own_photos_alone_and_the_count_about_none(site, open_collection, tmp_path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(picture, "BMP")
+    site.files.update({f"/{number}.bmp": picture.getvalue() for number in range(12)})
+    (tmp_path / "m.csv").write_text("path\n" + "".join(f"{site.url}/{number}.bmp\n" for number in range(12)))
+    collection = open_collection()
+    for index in (1, 2):
+        shard, counted = Shard(index, 2), lambda progress: None
+        collection.ingest(tmp_path / "m.csv", shard=shard, progress=counted, allow_private=True)
+    assert collection.count() == 12
+    assert [site.asked[f"HEAD /{number}.bmp"] for number in range(12)] == [1] * 12
