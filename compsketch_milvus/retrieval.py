@@ -26,7 +26,7 @@ from compsketch_milvus.terms import Terms
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
 
-__all__ = ["Found", "retrieve"]
+__all__ = ["Found", "reach", "retrieve"]
 
 QUERIES_A_CALL = 64
 ANSWER_BYTES = 16 * 1024 * 1024  # of the answer to several queries
@@ -90,6 +90,11 @@ def retrieve(collection: SketchCollection, vectors: np.ndarray, terms: Terms) ->
     return found
 
 
+def reach(collection: SketchCollection, terms: Terms) -> int:
+    """The most photos that a search with such terms can ask for."""
+    return _Request(collection, terms).reach
+
+
 class _Request:
     """What a search asks of Milvus.
 
@@ -128,20 +133,20 @@ class _Request:
         answers = yield self._search(vectors, depth, dict(self.index.search_params))
         fewest = min(len(rows) for rows in answers)
         if fewest >= depth or self.index.type in EXHAUSTIVE:
-            return _flat(answers), False
+            return (yield Work(partial(_flat, answers))), False
         # A search through a graph, or through some of the lists, can miss what a narrow filter lets pass.
         terms, level = self.terms, self._level
         there = yield from count(self.collection, terms.filter, terms.filter_params, consistency=level)
         if fewest >= min(there, depth):
-            return _flat(answers), False
+            return (yield Work(partial(_flat, answers))), False
         if there <= self.reach and there * (4 * self.collection.dim + ROW_BYTES) <= MOST_BYTES:
             every = yield self._query(there)
-            return [[dict(row) for row in every] for _ in vectors], True
+            return (yield Work(lambda: [[dict(row) for row in every] for _ in vectors])), True
         if "nprobe" in self.index.search_params:
             answers = yield self._search(
                 vectors, depth, {**self.index.search_params, "nprobe": self.index.params["nlist"]}
             )
-        return _flat(answers), False
+        return (yield Work(partial(_flat, answers))), False
 
     def _search(self, vectors: np.ndarray, depth: int, params: dict[str, Any]) -> Call:
         if "ef" in params:

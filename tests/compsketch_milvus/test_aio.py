@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from compsketch_milvus import AsyncSketchCollection
+from compsketch_milvus import AsyncSketchCollection, retrieval
 from compsketch_milvus.errors import CollectionError, CompsketchError, ServerError
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.search import search_many, search_vectors
@@ -117,6 +117,20 @@ def test_the_loop_goes_on_while_a_sketch_is_encoded(with_photos, sketch, toy_enc
         return await searching
 
     assert len(with_photos(use)) == 3
+
+
+def test_answers_are_taken_apart_beside_the_loop(with_photos, vectors, monkeypatch) -> None:
+    """pymilvus makes Python's objects of an answer when it is first looked at."""
+    flat, threads = retrieval._flat, set()
+    monkeypatch.setattr(retrieval, "_flat", lambda answers: threads.add(threading.get_ident()) or flat(answers))
+
+    async def use(photos):
+        return await photos.search_vectors(vectors, 5), await photos.search_vector(vectors[0], 5, "width < 103")
+
+    many, few = with_photos(use)
+    assert ([len(result) for result in many], len(few)) == ([5] * len(vectors), 3)
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 def test_many_at_once(with_photos, open_collection, vectors) -> None:
