@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -29,15 +30,17 @@ from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.imagefield import ImageField, row_id
 from compsketch_milvus.owner import Owner
 from compsketch_milvus.paging import Key, among, pages
-from compsketch_milvus.search import MAX_LIMIT, Hit, search_vectors
+from compsketch_milvus.retrieval import reach
+from compsketch_milvus.search import MAX_LIMIT, Hit, checked_vectors, search_vectors
 from compsketch_milvus.server import WAIT, connect_server, guard, lite_path
 from compsketch_milvus.settings import load_settings
+from compsketch_milvus.terms import Terms
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
     from compsketch_milvus.ingest import IngestSummary
 
-__all__ = ["RESOLVED", "Attached", "AttachedHit", "AttachedResult", "attach", "judged"]
+__all__ = ["RESOLVED", "Attached", "AttachedHit", "AttachedResult", "attach", "encoded", "judged", "remembered"]
 
 RESOLVED = 2000  # keys that one expression names
 SUFFIX = "_sketch"
@@ -127,18 +130,22 @@ def attach(
     path = lite_path(settings.uri)
     if path is not None and not path.exists():
         raise CollectionError(f"{settings.uri}: there is no such Milvus Lite file, and so no collection to attach to")
-    client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
-    try:
+    with ExitStack() as failing:
+        client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
+        failing.callback(client.close)
         owner = Owner.open(client, settings.uri, name)
         wanted = None if field is None else _wanted(owner, given)
         side = _open(into or name + SUFFIX, encoder, owner, wanted, index, where)
-    except BaseException:
-        client.close()
-        raise
-    kept = side.attached or {}
-    root = Path(kept["root"]) if kept.get("root") else None
-    images = ImageField(owner, owner.field(kept["field"]), kept["kind"], root, allow_private)
+        failing.callback(side.close)
+        images = remembered(owner, side.attached or {}, allow_private)
+        failing.pop_all()
     return Attached(owner, side, images)
+
+
+def remembered(owner: Owner, kept: Mapping[str, Any], allow_private: bool) -> ImageField:
+    """Where the images are, as that was said the first time."""
+    root = Path(kept["root"]) if kept.get("root") else None
+    return ImageField(owner, owner.field(kept["field"]), kept["kind"], root, allow_private)
 
 
 def _wanted(owner: Owner, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,9 +251,7 @@ class Attached:
             ServerError: Milvus failed.
         """
         encoder, start = self.side.encoder, time.perf_counter()
-        if not isinstance(sketch, Sketch):
-            raise CollectionError(f"{sketch!r:.80} is no Sketch; make one with Sketch.open(path) or Sketch.from_dict")
-        vector = encoder.encode_sketches([sketch], words=words)[0]
+        vector = encoded(encoder, sketch, words)
         took = time.perf_counter() - start
         result = self.search_vector(vector, limit, filter, output_fields=output_fields, threshold=threshold)
         hits = judged(result.hits, encoder, sketch, words, min_confidence)
@@ -262,8 +267,7 @@ class Attached:
         threshold: float | None = None,
     ) -> AttachedResult:
         """`search` with a (dim,) vector of unit length that the encoder made."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-            raise CollectionError(f"limit {limit!r}: it has to be a whole number from 1 to {MAX_LIMIT}")
+        Terms(limit, filter, threshold=threshold)  # or it says what does not fit
         start = time.perf_counter()
         few = self._few(filter) if filter else None
         if few is not None:
@@ -299,7 +303,8 @@ class Attached:
         """The best photos whose rows are there and pass, and how many better ones have no row any more."""
         passing: dict[Key, Any] = {}
         asked: set[Key] = set()
-        fetch = min(MAX_LIMIT, 4 * limit) if filter else limit
+        most = min(MAX_LIMIT, reach(self.side, Terms(limit)))
+        fetch = min(most, 4 * limit) if filter else limit
         while True:
             hits = search_vectors(self.side, vector, fetch)[0].hits
             new = [hit.fields["key"] for hit in hits if hit.fields["key"] not in asked]
@@ -307,13 +312,14 @@ class Attached:
             passing.update(self.owner.rows(new, (), filter))
             kept = [hit for hit in hits if hit.fields["key"] in passing][:limit]
             below = threshold is not None and bool(hits) and hits[-1].score < threshold
-            if len(kept) == limit or below or len(hits) < fetch or fetch == MAX_LIMIT:
+            if len(kept) == limit or below or len(hits) < fetch or fetch == most:
                 break
-            fetch = min(MAX_LIMIT, 4 * fetch)
+            fetch = min(most, 4 * fetch)
         if filter:
             return (kept if len(kept) == limit or below else self._exhaustively(vector, limit, filter)), 0
         last = hits.index(kept[-1]) + 1 if len(kept) == limit else len(hits)
-        return kept, last - len(kept)
+        left_out = [hit for hit in hits[:last] if hit.fields["key"] not in passing]
+        return kept, sum(threshold is None or hit.score >= threshold for hit in left_out)
 
     def _exhaustively(self, vector: np.ndarray, limit: int, filter: str) -> list[Hit]:
         best: list[Hit] = []
@@ -335,6 +341,14 @@ class Attached:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def encoded(encoder: Encoder, sketch: Sketch, words: bool) -> np.ndarray:
+    """A sketch's vector (dim,), checked; `words` also uses the objects' labels."""
+    if not isinstance(sketch, Sketch):
+        raise CollectionError(f"{sketch!r:.80} is no Sketch; make one with Sketch.open(path) or Sketch.from_dict")
+    vector: np.ndarray = checked_vectors(encoder.encode_sketches([sketch], words=words), encoder.dim)[0]
+    return vector
 
 
 def judged(

@@ -136,7 +136,8 @@ def _opened(
 def _search_json(collection: str, result: AttachedResult) -> dict[str, Any]:
     names = ("id", "score", "distance", "confidence", "source", "fields")
     hits = [{"rank": rank, **{name: getattr(hit, name) for name in names}} for rank, hit in enumerate(result.hits, 1)]
-    hits = json.loads(json.dumps(hits, default=_plain))
+    # JSON has no NaN, which a field of theirs may hold.
+    hits = json.loads(json.dumps(hits, default=_plain), parse_constant=lambda name: None)
     return {"collection": collection, "hits": hits, "gone": result.gone, "seconds": result.seconds}
 
 

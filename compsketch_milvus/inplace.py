@@ -10,11 +10,12 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compsketch_milvus.attached import AttachedHit, AttachedResult, judged
+from compsketch_milvus.attached import AttachedHit, AttachedResult, encoded, judged, remembered
 from compsketch_milvus.encoder import Encoder, connect
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.identity import Identity
@@ -26,6 +27,7 @@ from compsketch_milvus.ranking import ranked
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.server import WAIT, connect_server, guard, lite_path, pymilvus
 from compsketch_milvus.settings import load_settings
+from compsketch_milvus.terms import RERANK, Terms
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ __all__ = ["InPlace", "alterations", "attach_in_place"]
 
 LEAST = (2, 6)
 LONG = 600  # seconds for what moves data
-RERANKED = 200
-MAX_LIMIT = 16384
 
 
 def alterations(collection: str, vector: str, dim: int) -> list[str]:
@@ -85,8 +85,9 @@ def attach_in_place(
     if lite_path(settings.uri) is not None:
         raise CollectionError("Milvus Lite cannot add a field to a collection; leave out --in-place")
     secret = settings.token.get_secret_value() if settings.token else None
-    client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
-    try:
+    with ExitStack() as failing:
+        client = connect_server(settings.uri, token=secret, db_name=settings.db_name)
+        failing.callback(client.close)
         with guard("ask for the version", settings.uri):
             facts = ServerFacts("server", str(client.get_server_version(timeout=WAIT)))
         if facts.release < LEAST:
@@ -105,12 +106,8 @@ def attach_in_place(
         identity.check(opened, name, name)
         choice = choose(facts, identity.index["type"])
         owner = _complete(owner, vector, choice, agreed)
-    except BaseException:
-        client.close()
-        raise
-    kept = identity.attached or {}
-    root = Path(kept["root"]) if kept.get("root") else None
-    images = ImageField(owner, owner.field(kept["field"]), kept["kind"], root, allow_private)
+        images = remembered(owner, identity.attached or {}, allow_private)
+        failing.pop_all()
     return InPlace(owner, opened, vector, images, choice)
 
 
@@ -179,8 +176,10 @@ class InPlace:
     def stored(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Key and digest of those rows that have a vector."""
         digest = _digest(self.vector)
-        keys = {self._keys.pop(one): one for one in ids}
+        keys = {self._keys[one]: one for one in ids}
         rows = self.owner.rows(keys, [digest], consistency_level="Strong")
+        for one in ids:  # only now: a server that was away is asked again
+            self._keys.pop(one, None)
         return {keys[key]: {"key": key, "digest": row.get(digest)} for key, row in rows.items()}
 
     def upsert(self, records: Sequence[PhotoVector]) -> int:
@@ -227,18 +226,17 @@ class InPlace:
         min_confidence: float | None = None,
     ) -> AttachedResult:
         """Find the rows whose photos hold a sketch's objects in its layout; as `Attached.search`."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-            raise CollectionError(f"limit {limit!r}: it has to be a whole number from 1 to {MAX_LIMIT}")
+        Terms(limit, filter, threshold=threshold)  # or it says what does not fit
         start = time.perf_counter()
-        query = self.encoder.encode_sketches([sketch], words=words)[0]
-        encoded = time.perf_counter()
+        query = encoded(self.encoder, sketch, words)
+        took = time.perf_counter() - start
         answer = self.owner.call(
             "search",
             "search",
             expression=filter,
             data=[query],
             filter=filter,
-            limit=max(limit, RERANKED),
+            limit=max(limit, RERANK),
             anns_field=self.vector,
             output_fields=list(dict.fromkeys([self.vector, *output_fields])),
             search_params={"metric_type": "L2", "params": dict(self._index.search_params)},
@@ -255,10 +253,7 @@ class InPlace:
             hits.append(AttachedHit(best.rows[place]["id"], 1 - distance**2 / 2, distance, fields))
         hits = [hit for hit in hits if threshold is None or hit.score >= threshold]
         hits = judged(hits, self.encoder, sketch, words, min_confidence)
-        return AttachedResult(hits, 0, {"encode": encoded - start, "search": time.perf_counter() - encoded})
-
-    def _fields(self, row: dict[str, Any], wanted: Sequence[str]) -> dict[str, Any]:
-        return {name: value for name, value in row["entity"].items() if name in wanted or "*" in wanted}
+        return AttachedResult(hits, 0, {"encode": took, "search": time.perf_counter() - start - took})
 
     def close(self) -> None:
         """Close the connection."""

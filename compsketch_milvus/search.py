@@ -32,6 +32,7 @@ __all__ = [
     "by_image",
     "by_sketches",
     "by_vectors",
+    "checked_vectors",
     "search",
     "search_image",
     "search_many",
@@ -179,7 +180,7 @@ def by_vectors(
     collection: SketchCollection, vectors: np.ndarray, terms: Terms, *, encode: float = 0.0
 ) -> Steps[list[SearchResult]]:
     """The steps of `search_vectors`; `encode` is the seconds that encoding all of them took."""
-    vectors = _checked_vectors(vectors, collection.encoder.dim)
+    vectors = checked_vectors(vectors, collection.encoder.dim)
     found = yield from retrieve(collection, vectors, terms)
     share = encode / max(1, len(vectors))
     return [
@@ -219,8 +220,13 @@ def _check_sketch(encoder: Encoder, sketch: Sketch, where: str, words: bool, lea
         )
 
 
-def _checked_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:
-    """(n, d) float32, or an error that names the first vector that cannot be sent."""
+def checked_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """(n, dim) float32 to send to Milvus, which gives no hits for a vector that is not finite, and no reason.
+
+    Raises:
+        CollectionError: it names the first vector that has another shape or length.
+        CompsketchError: it names the first that is not finite.
+    """
     try:
         vectors = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
     except (TypeError, ValueError) as error:

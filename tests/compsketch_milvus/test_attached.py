@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -330,12 +331,23 @@ def test_a_threshold_cuts_the_same_with_and_without_a_filter(many, monkeypatch) 
         assert ranks(many, 9, "rank != 1", threshold=least) == [0, 2]
 
 
+def test_an_index_that_brings_few_photos_is_not_asked_for_more(many, monkeypatch) -> None:
+    """As one on a GPU brings 1024."""
+    index = many.side.index
+    many.side.index = replace(index, consequences=replace(index.consequences, max_hits=16))
+    monkeypatch.setattr(attached, "RESOLVED", 40)
+    assert ranks(many, 5, "rank >= 100") == [100, 101, 102, 103, 104]
+    with pytest.raises(CollectionError, match="limit 17: index FLAT gives at most 16 photos"):
+        ranks(many, 17, "rank >= 100")
+
+
 def test_rows_that_are_gone_are_left_out_and_counted_and_pruned(many, client) -> None:
     best = keys(many.search_vector(AXIS, 6))
     client.delete("many", ids=[best[1], best[2], best[5]])
     found = many.search_vector(AXIS, 4)
     assert (keys(found)[:3], len(found), found.gone) == ([best[0], best[3], best[4]], 4, 3)
     assert many.search_vector(AXIS, 2).gone == 2
+    assert many.search_vector(AXIS, 4, threshold=found.hits[1].score).gone == 2  # the third would be below it
     assert many.prune() == 3
     again = many.search_vector(AXIS, 4)
     assert (keys(again), again.gone) == (keys(found), 0)
@@ -401,6 +413,18 @@ def test_mistakes_in_attaching(shop, attach_, toy, lite) -> None:
     SketchCollection.open("mine", toy.ToyEncoder(), uri=lite).close()
     with pytest.raises(CollectionError, match="'mine' holds photos of its own"):
         attach_(field="photo", into="mine")
+
+
+def test_nothing_stays_open_where_the_field_is_gone(shop, attach_, monkeypatch) -> None:
+    attach_(field="photo")
+    kept = {"collection": "products", "field": "photo", "kind": "nothing", "key": "sku", "root": None}
+    monkeypatch.setattr(SketchCollection, "attached", property(lambda self: kept))
+    closed, close, close_side = [], MilvusClient.close, SketchCollection.close
+    monkeypatch.setattr(MilvusClient, "close", lambda self: closed.append("client") or close(self))
+    monkeypatch.setattr(SketchCollection, "close", lambda self: closed.append("side") or close_side(self))
+    with pytest.raises(CollectionError, match="kind 'nothing': a field holds one of"):
+        attach_()
+    assert closed == ["side", "client", "client"]  # the side's own, and the owner's
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path, toy_encoder) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
+
+from compsketch_milvus.attached import AttachedHit, AttachedResult
+from compsketch_milvus.cli_attach import _search_json
 
 
 @pytest.fixture
@@ -57,6 +62,12 @@ def test_attach_then_search(program, shop, sketch, photos) -> None:
     heading, hit = program.out.splitlines()
     assert heading.split() == ["#", "score", "id", "price"]
     assert hit.split() == ["1", "1.000", str(shop["left"]), str(10 * (shop["left"] - 7))]
+
+
+def test_a_number_that_json_lacks_is_null() -> None:
+    hit = AttachedHit(7, 0.5, 1.0, {"weight": math.nan, "vector": np.array([1.5], np.float32), "raw": b"x"})
+    (shown,) = _search_json("products", AttachedResult([hit], 0, {}))["hits"]
+    assert shown["fields"] == {"weight": None, "vector": [1.5], "raw": "b'x'"}
 
 
 def test_rows_that_are_gone_are_told_of_until_they_are_pruned(program, shop, sketch, tmp_path) -> None:

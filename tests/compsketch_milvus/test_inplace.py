@@ -17,7 +17,7 @@ from PIL import Image
 from pymilvus import DataType, MilvusException
 
 from compsketch_milvus import inplace
-from compsketch_milvus.errors import CollectionError, FingerprintError, ServerError
+from compsketch_milvus.errors import CollectionError, CompsketchError, FingerprintError, ServerError
 from compsketch_milvus.inplace import InPlace, attach_in_place
 from encoders.sketch import Sketch
 
@@ -169,6 +169,45 @@ def test_a_second_run_writes_what_has_changed(open_, milvus, pictures) -> None:
         assert (done.indexed, done.skipped) == (3, 2)
         assert {call.split()[1] for call in milvus.calls} == {"7", "8", "20"}
         assert again.index(force=True).indexed == 5
+
+
+def test_a_server_that_is_away_for_a_moment_is_asked_again(open_, milvus, monkeypatch) -> None:
+    with open_(field="photo", agreed=True) as search:
+        search.index()
+        query, away = milvus.query, iter([True])
+
+        def once_away(name, filter, **options):
+            if " in " in filter and next(away, False):
+                raise MilvusException(2, "Fail connecting to server")
+            return query(name, filter, **options)
+
+        monkeypatch.setattr(milvus, "query", once_away)
+        done = search.index()
+    assert (done.skipped, done.indexed, next(away, "was away")) == (4, 0, "was away")
+
+
+def test_what_cannot_be_searched_with(open_, toy_encoder, monkeypatch) -> None:
+    with open_(field="photo", agreed=True) as search:
+        with pytest.raises(CollectionError, match=r"'two-dogs\.svg' is no Sketch"):
+            search.search("two-dogs.svg")
+        with pytest.raises(CollectionError, match="limit 0: it has to be"):
+            search.search(Sketch.from_dict(LEFT), 0)
+        with pytest.raises(CollectionError, match="threshold 2: it has to be a cosine"):
+            search.search(Sketch.from_dict(LEFT), threshold=2)
+        encode = toy_encoder.encode_sketches
+        monkeypatch.setattr(toy_encoder, "encode_sketches", lambda *a, **more: np.nan * encode(*a, **more))
+        with pytest.raises(CompsketchError, match="the query vector is not finite"):
+            search.search(Sketch.from_dict(LEFT))
+
+
+def test_a_connection_does_not_outlive_a_mistake(open_, milvus, monkeypatch) -> None:
+    closed = []
+    monkeypatch.setattr(milvus, "close", lambda: closed.append(True))
+    open_(field="photo", agreed=True)
+    milvus.columns = [column for column in milvus.columns if column["name"] != "photo"]
+    with pytest.raises(CollectionError, match="has no field 'photo'"):
+        open_()
+    assert closed == [True]
 
 
 def test_a_row_that_is_deleted_meanwhile_does_not_come_back(open_, milvus, toy_encoder, monkeypatch) -> None:
