@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 from urllib.parse import unquote, urlsplit
@@ -22,7 +23,7 @@ from compsketch_milvus.errors import SourceError
 from compsketch_milvus.facts import with_facts
 from compsketch_milvus.naming import checked, field_problem, file_record, inside, printable, refused, source_id
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.rejects import original
+from compsketch_milvus.rejects import is_reject
 from compsketch_milvus.remote import is_url, joined, url_record
 
 __all__ = ["MANIFESTS", "PATH_COLUMNS", "named_photo", "read_manifest"]
@@ -33,6 +34,7 @@ DATA_COLUMNS = ("image", "bytes")
 MAX_CELL = 131_072  # characters: the csv module's own limit
 MAX_LINE = 1024 * 1024  # characters of a JSON line
 PARQUET_BATCH = 16  # rows at once: they may hold photos
+REJECTS = 1000  # lines of a reject file for which an archive is read once
 Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
@@ -102,22 +104,59 @@ def file_path(url: str) -> Path:
 
 
 def _photos_of(rows: Rows, manifest: str, base: Path | str, access: Access) -> Iterator[ImageRecord]:
-    for place, row in rows:
-        rejected = original(row) if isinstance(base, Path) else None
-        if rejected is None:
-            yield _photo_of(place, row, manifest, base, access)
-        else:
-            yield from _rejected(str(rejected.pop("source")), str(row["id"]), rejected, access)
+    for archive, group in groupby(rows, lambda placed: _reject_archive(placed[1]) if isinstance(base, Path) else None):
+        if archive:
+            while some := [row for _, row in islice(group, REJECTS)]:
+                yield from _rejected_members(archive, some, access)
+            continue
+        for place, row in group:
+            if archive is None:
+                yield _photo_of(place, row, manifest, base, access)
+            else:
+                yield from _rejected(str(row["source"]), str(row["id"]), row["fields"], access)
+
+
+def _reject_archive(row: dict[str, Any]) -> str | None:
+    """The archive of the photo that a line of a reject file names; '' where it is in none; None for any other row."""
+    if not is_reject(row):
+        return None
+    source = str(row["source"])
+    return "" if _is_no_photo(source) else container(source)
+
+
+def _is_no_photo(source: str) -> bool:
+    """Whether a source is a manifest, which might be the reject file itself, or a collection, which is sent a token."""
+    return source.lower().endswith(MANIFESTS) or source.lower().startswith(("milvus:", "milvus+"))
+
+
+def _rejected_members(archive: str, lines: list[dict[str, Any]], access: Access) -> Iterator[ImageRecord]:
+    """What lines of a reject file name in one archive, which is read once for all of them."""
+    from compsketch_milvus.sources import iterate  # which reads manifests
+
+    wanted: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for line in lines:
+        wanted.setdefault(str(line["source"]), []).append((str(line["id"]), line["fields"]))
+    reason = f"there is no such photo in {printable(archive)}; check the name"
+    try:
+        for record in iterate(archive, access):
+            for id, fields in wanted.pop(record.source, ()):
+                yield checked(replace(record, id=id, fields={**fields, **record.fields}))
+            if not wanted:
+                return
+            if record.source == archive and record.error is not None:
+                reason = record.error
+    except SourceError as error:
+        reason = str(error)
+    for source, named in wanted.items():
+        for id, fields in named:
+            yield replace(refused(printable(source), reason), id=id, fields=fields)  # for the next reject file
 
 
 def _rejected(source: str, id: str, fields: dict[str, Any], access: Access) -> Iterator[ImageRecord]:
-    """What a line of a reject file names: a photo under its own id, or all of an archive or a folder that failed whole.
-
-    Neither a manifest, which might be this one, nor a collection, whose server would be sent a token.
-    """
+    """What a reject file's line names: a photo under its own id, or all of an archive or folder, which failed whole."""
     from compsketch_milvus.sources import iterate  # which reads manifests
 
-    if source.lower().endswith(MANIFESTS) or source.lower().startswith(("milvus:", "milvus+")):
+    if _is_no_photo(source):
         yield refused(printable(source), "no photo; ingest it by its own name")
         return
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from compsketch_milvus.records import ImageRecord, PhotoVector
 
-__all__ = ["Rejects", "original"]
+__all__ = ["Rejects", "is_reject"]
 
 _SUFFIXES = (".jsonl", ".ndjson")
 _KEYS = {"source", "id", "reason", "fields"}
@@ -81,11 +81,6 @@ class Rejects:
             self._file = -1
 
 
-def original(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The manifest's row that a line of a reject file stands for: `source` and fields; None for any other row.
-
-    No manifest has an object for a cell, so `fields` tells the two apart.
-    """
-    if set(row) != _KEYS or not isinstance(row["fields"], dict):
-        return None
-    return {"source": row["source"], **row["fields"]}
+def is_reject(row: Mapping[str, Any]) -> bool:
+    """Whether a manifest's row is a line of a reject file: no other manifest has an object for a cell."""
+    return set(row) == _KEYS and isinstance(row["fields"], dict)

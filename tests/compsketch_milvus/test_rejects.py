@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from compsketch_milvus import tally
+from compsketch_milvus import sources, tally
 from compsketch_milvus.errors import IngestError, SourceError
 from compsketch_milvus.ingest import ingest
 from compsketch_milvus.records import ImageRecord
@@ -103,6 +105,32 @@ def test_fields_and_id_outlast_any_number_of_reject_files(open_collection, photo
         last = rejects
     first, third = (sorted(line["id"] for line in lines(tmp_path / f"{number}.jsonl")) for number in (0, 2))
     assert first == third
+
+
+def test_an_archive_is_read_once_for_all_that_failed_in_it(open_collection, tmp_path, monkeypatch):
+    names = [f"{number}.png" for number in range(9)]
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive, tarfile.open(tmp_path / "p.tar", "w") as tar:
+        for name in names:
+            archive.writestr(name, b"junk")
+            tar.addfile(tarfile.TarInfo(name))
+    rejects, again, collection = tmp_path / "rejects.jsonl", tmp_path / "again.jsonl", open_collection()
+    for packed in ("p.zip", "p.tar"):
+        ingest(collection, tmp_path / packed, rejects=rejects)
+    opened, real = [], sources.read_archive
+    monkeypatch.setattr(
+        sources, "read_archive", lambda name, *rest: opened.append(Path(name).name) or real(name, *rest)
+    )
+    assert ingest(collection, rejects, rejects=again).failures == 18
+    assert [Path(name).name for name in opened] == ["p.zip", "p.tar"]
+    assert sorted((line["source"], line["id"]) for line in lines(again)) == sorted(
+        (line["source"], line["id"]) for line in lines(rejects)
+    )
+    (tmp_path / "p.tar").write_bytes(b"")
+    (tmp_path / "p.zip").unlink()
+    last = tmp_path / "last.jsonl"
+    assert ingest(collection, again, rejects=last).failures == 18
+    assert {line["reason"].partition("; ")[2] for line in lines(last)} == {"check the path", "make the archive anew"}
+    assert {line["id"] for line in lines(last)} == {line["id"] for line in lines(rejects)}
 
 
 def test_a_line_is_there_once_it_is_counted(open_collection, photos, tmp_path):
