@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -12,7 +11,7 @@ from typing import Any
 
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.records import FACTS, RESERVED_FIELDS, ImageRecord
-from compsketch_milvus.rows import check_id
+from compsketch_milvus.rows import FIELDS_BYTES, check_id, size_of
 
 __all__ = [
     "MAX_SOURCE",
@@ -31,8 +30,7 @@ __all__ = [
 _JPEG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".tif", ".tiff")
 _HEIF = (".avif", ".avifs", ".heic", ".heif", ".hif")
 SUFFIXES = (*_JPEG, ".png", ".apng", ".webp", ".gif", ".bmp", *_TIFF, *_HEIF)
-# VARCHAR length of the schema, and what Milvus takes as one row's dynamic fields.
-MAX_SOURCE, MAX_FIELDS = 4096, 65_536
+MAX_SOURCE = 4096  # VARCHAR length of the schema
 # What a Milvus filter can name. A server refuses to give out a field of another name, so ingest could not compare it.
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _FILTER_WORDS = frozenset({"and", "or", "not", "in", "like", "exists", "is", "null", "true", "false"})
@@ -97,8 +95,8 @@ def checked(record: ImageRecord) -> ImageRecord:
     for name, value in record.fields.items():
         if name not in FACTS:
             problem = problem or field_problem(name, value)
-    if not problem and not record.fields.keys() <= set(FACTS) and len(json.dumps(record.fields)) > MAX_FIELDS:
-        problem = f"its fields take more than {MAX_FIELDS} bytes as JSON; shorten them"
+    if not problem and not record.fields.keys() <= set(FACTS) and size_of(record.fields) > FIELDS_BYTES:
+        problem = f"its fields take more than {FIELDS_BYTES} bytes as JSON; shorten them"
     return refused(printable(record.source)[:MAX_SOURCE], problem) if problem else record
 
 

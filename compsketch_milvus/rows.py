@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,16 @@ import numpy as np
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.records import RESERVED_FIELDS, PhotoVector
 
-__all__ = ["MESSAGE_BYTES", "MESSAGE_ROWS", "PARTITION_KEY_BYTES", "batches", "check_id", "check_partition_key"]
+__all__ = [
+    "FIELDS_BYTES",
+    "MESSAGE_BYTES",
+    "MESSAGE_ROWS",
+    "PARTITION_KEY_BYTES",
+    "batches",
+    "check_id",
+    "check_partition_key",
+    "size_of",
+]
 
 MESSAGE_BYTES = 32 * 1024 * 1024  # Milvus refuses 64 MB
 MESSAGE_ROWS = 5000
@@ -95,8 +104,7 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
     if partition_key is not None:
         _check_partition(name, partition_key, record.fields.get(partition_key))
     try:
-        text = json.dumps(record.fields, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        field_bytes = len(text.encode("utf-8"))
+        field_bytes = size_of(record.fields)
     except (TypeError, ValueError) as error:
         raise CollectionError(f"{name}: its fields cannot be kept as JSON ({error})") from None
     if field_bytes > FIELDS_BYTES:
@@ -110,6 +118,11 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
         **record.fields,
     }
     return row, 4 * dim + source_bytes + field_bytes + 256
+
+
+def size_of(fields: Mapping[str, Any]) -> int:
+    """Bytes of fields as JSON. Raises TypeError, ValueError where they cannot be kept as that."""
+    return len(json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
 
 
 def _check_partition(name: str, key: str, value: Any) -> None:

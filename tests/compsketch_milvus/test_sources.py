@@ -253,6 +253,8 @@ def test_what_the_schema_could_not_hold_is_refused_one_by_one():
     assert "column vector is reserved" in refusal(ImageRecord("x", "s", data=b"x", fields={"vector": 1}))
     big = {"a": "x" * 40_000, "b": "y" * 40_000, "c": 1}
     assert "more than 65536 bytes as JSON" in refusal(ImageRecord("x", "s", data=b"x", fields=big))
+    (chinese,) = iterate(ImageRecord("x", "s", data=b"x", fields={"caption": "犬" * 20_000}))  # 3 bytes each, stored so
+    assert chinese.error is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems refuse such names")
