@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -31,23 +30,22 @@ def pick(found: Ranked, terms: Terms) -> dict[int, list[int]]:
         return {place: [] for place in range(min(passing, terms.limit))}
     vectors = found.vectors if terms.hide_duplicates is not None else None
     units = None if vectors is None else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    best = np.empty((min(terms.limit, passing), 0 if units is None else units.shape[1]))  # those of the photos shown
     shown: dict[int, list[int]] = {}
     groups: Counter[str] = Counter()
     for place in range(passing):
-        if units is not None and (better := _nearly_equal(units, place, shown, terms.hide_duplicates or 1)) is not None:
-            shown[better].append(place)
-            continue
+        if units is not None:
+            near = np.flatnonzero(best[: len(shown)] @ units[place] >= (terms.hide_duplicates or 1) - ROUNDING)
+            if len(near):
+                shown[list(shown)[near[0]]].append(place)
+                continue
         group = _group(found, place, terms.group_by)
         if len(shown) < terms.limit and groups[group] < terms.group_size:
             groups[group] += group != ""
+            if units is not None:
+                best[len(shown)] = units[place]
             shown[place] = []
     return shown
-
-
-def _nearly_equal(units: np.ndarray, place: int, shown: Iterable[int], cosine: float) -> int | None:
-    """The best of the photos shown that this one is a near-duplicate of."""
-    cosines = units[:place] @ units[place]  # (place,)
-    return next((better for better in shown if cosines[better] >= cosine - ROUNDING), None)
 
 
 def _group(found: Ranked, place: int, name: str | None) -> str:
