@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.cli_token import without_login
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.terminal import StageBar, command, emit, table
 
@@ -33,7 +34,10 @@ EncoderSpec = Annotated[
 ]
 Semir = Annotated[str | None, typer.Option(help="SemIR bundle, by name or folder, for the methods semir")]
 IndexUri = Annotated[
-    str | None, typer.Option(help="Milvus server whose IVF_PQ the methods @pq go through  [default: faiss]")
+    str | None,
+    typer.Option(
+        callback=without_login, help="Milvus server whose IVF_PQ the methods @pq go through  [default: faiss]"
+    ),
 ]
 ExtraGallery = Annotated[
     list[Path] | None, typer.Option(help="annotations.json or labels.json of photos that are ranked but not asked for")

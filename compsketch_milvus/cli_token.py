@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-__all__ = ["Token", "Uri", "blank_out"]
+__all__ = ["Token", "Uri", "blank_out", "without_login"]
 
 _ARGUMENTS = slice(45, 47)  # of what /proc/self/stat says after the name: where they begin and end in memory
 
@@ -27,7 +27,8 @@ def _taken(value: str | None) -> str | None:
     return value
 
 
-def _without_login(uri: str | None) -> str | None:
+def without_login(uri: str | None) -> str | None:
+    """An address as it is; a login in it is blanked out among the arguments of this process."""
     with suppress(ValueError):  # of what is no address; that is said elsewhere
         if uri and (login := urlsplit(uri).netloc.rpartition("@")[0]):
             blank_out(login)
@@ -50,7 +51,7 @@ def blank_out(secret: str) -> None:
 Uri = Annotated[
     str | None,
     typer.Option(
-        callback=_without_login,
+        callback=without_login,
         help="Milvus: http://HOST:PORT, or a Milvus Lite file ending in .db  [default: a file of your own]",
     ),
 ]

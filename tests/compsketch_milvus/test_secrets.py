@@ -143,6 +143,20 @@ def _command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="only Linux tells where the arguments are")
+def test_the_address_of_an_index_is_soon_gone_from_it_too(nobody) -> None:
+    code = """
+from pathlib import Path
+from compsketch_milvus.cli import run
+run(["evaluate", "nothing", "--index-uri", __import__("sys").argv[1]])
+print(Path("/proc/self/cmdline").read_text())
+"""
+    program = [sys.executable, "-c", code, f"http://{LOGIN}@{nobody}"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=True)
+    assert "*" * len(LOGIN) in done.stdout
+    assert not secrets_in(done.stdout, done.stderr)
+
+
 def test_what_is_not_among_the_arguments_is_left_alone() -> None:
     before = Path("/proc/self/cmdline").read_bytes() if Path("/proc/self/cmdline").exists() else b""
     blank_out("no argument of this process")
