@@ -94,7 +94,7 @@ class Identity:
             collection: name, for the message.
 
         Raises:
-            CollectionError: the collection was not made by this package, or has a format of a later version.
+            CollectionError: the collection was not made by this package, or is of a later version.
         """
         for text in (dict(described.get("properties") or {}).get(PROPERTY), described.get("description")):
             try:
@@ -108,7 +108,13 @@ class Identity:
                     f"collection {collection!r} has format {found['format']}, this version reads {FORMAT}; "
                     "update compsketch-milvus, or ingest into another collection"
                 )
-            return cls(**found)
+            try:
+                return cls(**found)
+            except TypeError:  # it lacks a name, or has one more
+                raise CollectionError(
+                    f"collection {collection!r} was made by another version of compsketch-milvus, and this one does "
+                    "not know all that it remembers; update compsketch-milvus, or ingest into another collection"
+                ) from None
         raise CollectionError(
             f"collection {collection!r} was not made by compsketch (no encoder's fingerprint is kept with it); "
             "choose another name with --collection"

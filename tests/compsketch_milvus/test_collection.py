@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from compsketch_milvus.collection import SketchCollection
@@ -116,6 +118,13 @@ def test_a_collection_of_a_later_format_is_refused(open_collection) -> None:
     mine.client.alter_collection_properties("photos", {"compsketch": later})
     with pytest.raises(CollectionError, match="has format 2, this version reads 1"):
         open_collection()
+
+
+def test_a_collection_that_remembers_what_is_not_known_here_is_refused(collection) -> None:
+    kept = json.loads(collection.client.describe_collection("photos")["properties"]["compsketch"])
+    for other in ({**kept, "tenant": 1}, {name: kept[name] for name in ("format", "fingerprint")}):
+        with pytest.raises(CollectionError, match="'photos' was made by another version of compsketch-milvus"):
+            Identity.read({"description": json.dumps(other)}, "photos")
 
 
 def test_the_description_serves_where_a_server_drops_properties(collection) -> None:
