@@ -116,8 +116,10 @@ class AsyncSketchCollection:
     async def close(self) -> None:
         """Close the connections, and wait for the thread."""
         self._collection.close()
-        await self._client.close()
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        try:
+            await self._client.close()
+        finally:
+            await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
     async def __aenter__(self) -> AsyncSketchCollection:
         return self

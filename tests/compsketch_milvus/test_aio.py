@@ -161,6 +161,23 @@ def test_a_cancelled_search_leaves_the_collection_usable(with_photos, sketch, to
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("compsketch photos")]
 
 
+def test_the_thread_ends_also_where_the_connection_does_not_close(lite, toy_encoder) -> None:
+    async def use():
+        photos = await AsyncSketchCollection.open("photos", toy_encoder, uri=lite)
+        close = photos._client.close
+
+        async def broken():
+            await close()
+            raise ConnectionError("gone")
+
+        photos._client.close = broken
+        with pytest.raises(ConnectionError):
+            await photos.close()
+
+    asyncio.run(use())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("compsketch photos")]
+
+
 def test_an_open_that_is_cancelled_closes_what_it_opens(lite, toy_encoder, monkeypatch) -> None:
     from compsketch_milvus.collection import SketchCollection
 
