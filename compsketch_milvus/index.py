@@ -57,12 +57,9 @@ LITE_TYPES = ("FLAT", "BRUTE_FORCE", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8", "
 SERVER_TYPES = tuple(kind for kind in _PARAMETERS if kind != "BRUTE_FORCE")
 GPU_TYPES = tuple(kind for kind in _PARAMETERS if kind.startswith("GPU_"))
 _WITHOUT_GPU = {"GPU_IVF_PQ": "IVF_PQ", "GPU_IVF_FLAT": "IVF_FLAT", "GPU_BRUTE_FORCE": "FLAT", "GPU_CAGRA": "HNSW"}
-_MANY = (1, 2**31 - 1)
-_WHOLE = {
-    **dict.fromkeys(("nlist", "nprobe", "m"), (1, 65536)),
-    "M": (2, 2048),
-    **dict.fromkeys(("efConstruction", "ef", "graph_degree", "intermediate_graph_degree"), _MANY),
-}
+# What has to be whole, and within which bounds; of a graph's the server knows the upper one.
+_GRAPHS = ("M", "efConstruction", "ef", "graph_degree", "intermediate_graph_degree")
+_WHOLE = {**dict.fromkeys(("nlist", "nprobe", "m"), (1, 65536)), **dict.fromkeys(_GRAPHS, (1, 2**31 - 1))}
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def test_a_type_the_backend_lacks_lists_those_it_has(facts, want, message) -> No
         ("IVF_PQ", {"m": 12}, "m is 12: it has to cut vectors of 256 into equal parts"),
         ("FLAT", {"nlist": 64}, "index parameter 'nlist': FLAT has no parameters"),
         ("HNSW", {"M": [16]}, r"M is \[16\]: give a number"),
-        ("HNSW", {"M": "many"}, "M is 'many': HNSW takes whole numbers, 2 to 2048"),
+        ("HNSW", {"M": "many"}, "M is 'many': HNSW takes whole numbers, 1 to"),
         ("HNSW", {"ef": "64"}, "ef is '64': HNSW takes whole numbers, 1 to"),
         ("GPU_CAGRA", {"graph_degree": 0.5}, r"graph_degree is 0\.5: GPU_CAGRA takes whole numbers, 1 to"),
         ("auto", {"ef": 64}, "index parameter 'ef': IVF_PQ has"),
