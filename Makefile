@@ -20,7 +20,8 @@ demo: $(VENV)/.demo  ## Ingest photos, run the shipped sketches, write demo/inde
 	$(BIN)/compsketch demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: $(VENV)/.dev  ## The whole test suite; after `make milvus` also against a real Milvus server
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 2 --ignore tests/integration
+	$(BIN)/python -m pytest -q tests/integration
 
 milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a venv of its own
 
