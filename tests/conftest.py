@@ -8,7 +8,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and the programs they start would do the same.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -23,6 +25,16 @@ def _no_handler_of_a_closed_stream() -> Iterator[None]:
     yield
     for name in ("compsketch_milvus", "encoders"):
         logging.getLogger(name).handlers.clear()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Four photos, the n-th dark in the n-th quarter from the left."""
+    for number in range(4):
+        pixels = np.full((32, 32, 3), 255, np.uint8)
+        pixels[:, 8 * number : 8 * number + 8] = 0
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    return [str(tmp_path / f"{number}.png") for number in range(4)]
 
 
 @pytest.fixture

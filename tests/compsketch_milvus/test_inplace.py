@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -111,16 +110,6 @@ class Milvus:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
-    """Four photos, the n-th dark in the n-th quarter from the left."""
-    for number in range(4):
-        pixels = np.full((32, 32, 3), 255, np.uint8)
-        pixels[:, 8 * number : 8 * number + 8] = 0
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    return [str(tmp_path / f"{number}.png") for number in range(4)]
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from pymilvus import DataType, MilvusClient
 
 from compsketch_milvus import attach, attached
@@ -32,16 +31,6 @@ COUNT = 700  # rows: more than two pages
 def client(milvus_server: str) -> Iterator[MilvusClient]:
     with closing(MilvusClient(milvus_server)) as opened:
         yield opened
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
-    """Four photos, the n-th dark in the n-th quarter from the left."""
-    for number in range(4):
-        pixels = np.full((32, 32, 3), 255, np.uint8)
-        pixels[:, 8 * number : 8 * number + 8] = 0
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    return [str(tmp_path / f"{number}.png") for number in range(4)]
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.errors import ServerError
 from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.retry import Backoff, Retry
 from tests.integration.noise import record
 
 TOTAL, BATCH, KILLED_AT = 600, 10, 200
@@ -16,14 +16,7 @@ TOTAL, BATCH, KILLED_AT = 600, 10, 200
 
 def counted(collection: SketchCollection) -> int:
     """The count, from a server that may still be busy with coming back."""
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            return collection.count()
-        except ServerError as error:
-            if not error.transient or time.monotonic() > deadline:
-                raise
-            time.sleep(1)
+    return Retry(Backoff(deadline=120), lambda seconds: bool(time.sleep(seconds)))(collection.count)
 
 
 def test_an_ingest_outlives_its_server(restartable_server, toy_encoder) -> None:
