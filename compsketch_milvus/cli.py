@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_attach import attach, search_attached
-from compsketch_milvus.cli_collection import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
-from compsketch_milvus.cli_data import data
-from compsketch_milvus.cli_doctor import doctor
-from compsketch_milvus.cli_evaluate import evaluate
-from compsketch_milvus.cli_info import index, info
-from compsketch_milvus.cli_ingest import ingest, note_failures
-from compsketch_milvus.cli_project import reproject
-from compsketch_milvus.cli_search import Params, SketchFile, parameters, search
-from compsketch_milvus.cli_tables import tables
-from compsketch_milvus.cli_train import train
-from compsketch_milvus.cli_watch import watch
+from compsketch_milvus.commands.attach import attach, search_attached
+from compsketch_milvus.commands.data import data
+from compsketch_milvus.commands.doctor import doctor
+from compsketch_milvus.commands.evaluate import evaluate
+from compsketch_milvus.commands.info import index, info
+from compsketch_milvus.commands.ingest import ingest, note_failures
+from compsketch_milvus.commands.opening import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.project import reproject
+from compsketch_milvus.commands.search import Params, SketchFile, parameters, search
+from compsketch_milvus.commands.tables import tables
+from compsketch_milvus.commands.train import train
+from compsketch_milvus.commands.watch import watch
 from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, table
 
 if TYPE_CHECKING:

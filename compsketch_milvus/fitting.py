@@ -16,8 +16,8 @@ import numpy as np
 from compsketch_milvus.encoder import Projecting
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.features import FeatureStore, facts
+from compsketch_milvus.sources.walk import Row, dynamic, record_of, rows
 from compsketch_milvus.tally import Failure
-from compsketch_milvus.walk import Row, dynamic, record_of, rows
 from encoders.errors import ImageError
 from encoders.images import Limits, load_photo
 

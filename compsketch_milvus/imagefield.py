@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from compsketch_milvus.errors import CollectionError
-from compsketch_milvus.naming import file_record
 from compsketch_milvus.owner import FieldPath, Owner
 from compsketch_milvus.paging import Key
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.rows import check_id
+from compsketch_milvus.sources.naming import file_record
 
 __all__ = ["KINDS", "ImageField", "row_id"]
 
@@ -98,8 +98,8 @@ class ImageField:
         return replace(record, id=id, fields={**fields, **record.fields})
 
     def _url(self, id: str, name: str, value: str, fields: dict[str, Any]) -> ImageRecord:
-        from compsketch_milvus.access import Access
-        from compsketch_milvus.remote import url_record
+        from compsketch_milvus.sources.access import Access
+        from compsketch_milvus.sources.remote import url_record
 
         record = url_record(value, fields, Access(allow_private=self.allow_private))
         return replace(record, id=id, fields=fields)

@@ -29,7 +29,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compsketch_milvus.access import Access
 from compsketch_milvus.encoding import encode
 from compsketch_milvus.errors import CollectionError, IngestError, SourceError
 from compsketch_milvus.pipeline import Aborted, Channel, Crew
@@ -39,6 +38,7 @@ from compsketch_milvus.retry import Backoff, Retry
 from compsketch_milvus.server import RefusedError
 from compsketch_milvus.shard import Shard
 from compsketch_milvus.sources import Source, is_countable, iterate
+from compsketch_milvus.sources.access import Access
 from compsketch_milvus.tally import Failure, IngestProgress, IngestSummary, Tally
 from encoders.errors import ImageError
 from encoders.images import Limits, Photo, load_photo

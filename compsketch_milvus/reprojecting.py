@@ -27,7 +27,7 @@ from compsketch_milvus.ingest import Failure, IngestProgress, ingest
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.server import guard
 from compsketch_milvus.settings import COLLECTION_NAME
-from compsketch_milvus.walk import PAGE, Row, dynamic, record_of, rows, rows_of
+from compsketch_milvus.sources.walk import PAGE, Row, dynamic, record_of, rows, rows_of
 
 if TYPE_CHECKING:
     import numpy as np

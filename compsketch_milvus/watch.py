@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compsketch_milvus.archives import container
 from compsketch_milvus.errors import IngestError, ServerError, SourceError
-from compsketch_milvus.naming import file_record, is_photo, source_id
 from compsketch_milvus.paging import literal, pages
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.sources import iterate
+from compsketch_milvus.sources.archives import container
+from compsketch_milvus.sources.naming import file_record, is_photo, source_id
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection

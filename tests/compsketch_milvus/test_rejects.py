@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from compsketch_milvus import sources, tally
+from compsketch_milvus import tally
 from compsketch_milvus.errors import IngestError, SourceError
 from compsketch_milvus.ingest import ingest
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.rejects import Rejects
+from compsketch_milvus.sources import stream
 
 
 @pytest.fixture
@@ -116,10 +117,8 @@ def test_an_archive_is_read_once_for_all_that_failed_in_it(open_collection, tmp_
     rejects, again, collection = tmp_path / "rejects.jsonl", tmp_path / "again.jsonl", open_collection()
     for packed in ("p.zip", "p.tar"):
         ingest(collection, tmp_path / packed, rejects=rejects)
-    opened, real = [], sources.read_archive
-    monkeypatch.setattr(
-        sources, "read_archive", lambda name, *rest: opened.append(Path(name).name) or real(name, *rest)
-    )
+    opened, real = [], stream.read_archive
+    monkeypatch.setattr(stream, "read_archive", lambda name, *rest: opened.append(Path(name).name) or real(name, *rest))
     assert ingest(collection, rejects, rejects=again).failures == 18
     assert [Path(name).name for name in opened] == ["p.zip", "p.tar"]
     assert sorted((line["source"], line["id"]) for line in lines(again)) == sorted(

@@ -13,7 +13,7 @@ from compsketch_milvus.errors import CollectionError, CompsketchError, Fingerpri
 from compsketch_milvus.features import FeatureStore
 from compsketch_milvus.ingest import ingest
 from compsketch_milvus.reprojecting import point_alias, reproject
-from compsketch_milvus.walk import rows
+from compsketch_milvus.sources.walk import rows
 
 COUNT = 23
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from compsketch_milvus.cli import run
-from compsketch_milvus.cli_token import blank_out
 from compsketch_milvus.collection import SketchCollection
+from compsketch_milvus.commands.token import blank_out
 from compsketch_milvus.errors import ServerError
 from compsketch_milvus.server import connect_server, public_uri
 from compsketch_milvus.settings import load_settings

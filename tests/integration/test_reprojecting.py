@@ -25,7 +25,7 @@ from compsketch_milvus.fitting import fit_projection
 from compsketch_milvus.ingest import ingest
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.reprojecting import open_successor, point_alias, reproject
-from compsketch_milvus.walk import rows
+from compsketch_milvus.sources.walk import rows
 from encoders.bundle import Bundle
 from encoders.projection import Projection
 

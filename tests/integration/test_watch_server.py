@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.naming import source_id
 from compsketch_milvus.records import PhotoVector
+from compsketch_milvus.sources.naming import source_id
 from compsketch_milvus.watch import Watch
 
 

@@ -22,12 +22,16 @@ from PIL import Image
 pytest.importorskip("aiohttp")
 fsspec = pytest.importorskip("fsspec")
 
-from compsketch_milvus import facts, listing, remote  # noqa: E402
-from compsketch_milvus.access import Access, is_public  # noqa: E402
 from compsketch_milvus.errors import SourceError  # noqa: E402
 from compsketch_milvus.records import ImageRecord  # noqa: E402
 from compsketch_milvus.shard import Shard  # noqa: E402
-from compsketch_milvus.sources import iterate  # noqa: E402
+from compsketch_milvus.sources import (  # noqa: E402
+    facts,
+    iterate,
+    listing,
+    remote,
+)
+from compsketch_milvus.sources.access import Access, is_public  # noqa: E402
 from encoders.errors import ImageError  # noqa: E402
 from encoders.images import Limits  # noqa: E402
 
@@ -258,7 +262,7 @@ def test_a_private_address_is_refused_however_it_is_written(site, host) -> None:
 @pytest.fixture
 def one_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     """127.0.0.1 stands for the internet, 127.0.0.2 for what only this machine reaches."""
-    monkeypatch.setattr("compsketch_milvus.access.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr("compsketch_milvus.sources.access.is_public", lambda address: address == "127.0.0.1")
 
 
 def test_a_redirect_to_a_private_address_is_not_followed(site, one_is_public) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compsketch_milvus.access import Access
-from compsketch_milvus.archives import container
 from compsketch_milvus.paging import among, pages
 from compsketch_milvus.records import Fetch, ImageRecord
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.archives import container
 from encoders.errors import ImageError
 from encoders.images import Limits
 
@@ -68,7 +68,7 @@ def _fetch(source: str) -> Fetch:
     """Of a photo in an archive, or of a URL. A tar is read from its start for each."""
 
     def fetch(max_bytes: int) -> bytes:
-        from compsketch_milvus.manifests import named_photo
+        from compsketch_milvus.sources.manifests import named_photo
 
         found = named_photo(source, Path(), {}, Access(Limits(max_bytes=max_bytes)))
         if found.error is not None:

@@ -12,9 +12,9 @@ import pytest
 pa = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
 
-from compsketch_milvus.access import Access  # noqa: E402
 from compsketch_milvus.errors import SourceError  # noqa: E402
 from compsketch_milvus.sources import iterate  # noqa: E402
+from compsketch_milvus.sources.access import Access  # noqa: E402
 from encoders.images import Limits  # noqa: E402
 
 

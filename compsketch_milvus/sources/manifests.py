@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 from urllib.parse import unquote, urlsplit
 
-from compsketch_milvus.access import Access
-from compsketch_milvus.archives import container
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.facts import with_facts
-from compsketch_milvus.naming import checked, field_problem, file_record, inside, printable, refused, source_id
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.rejects import is_reject
-from compsketch_milvus.remote import is_url, joined, url_record
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.archives import container
+from compsketch_milvus.sources.facts import with_facts
+from compsketch_milvus.sources.naming import checked, field_problem, file_record, inside, printable, refused, source_id
+from compsketch_milvus.sources.remote import is_url, joined, url_record
 
 __all__ = ["MANIFESTS", "PATH_COLUMNS", "named_photo", "read_manifest"]
 

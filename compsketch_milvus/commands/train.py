@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec
-from compsketch_milvus.cli_project import Dim, Features, Live, Parts, Samples, Seed, fit_collection
-from compsketch_milvus.cli_token import Token, Uri
+from compsketch_milvus.commands.opening import EncoderSpec
+from compsketch_milvus.commands.project import Dim, Features, Live, Parts, Samples, Seed, fit_collection
+from compsketch_milvus.commands.token import Token, Uri
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.terminal import StageBar, command, emit
 

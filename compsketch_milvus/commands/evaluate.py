@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_token import without_login
+from compsketch_milvus.commands.token import without_login
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.terminal import StageBar, command, emit, table
 

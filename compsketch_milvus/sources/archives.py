@@ -22,10 +22,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, BinaryIO
 
-from compsketch_milvus.access import Access
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.naming import MAX_SOURCE, checked, inside, is_photo, printable, refused, source_id, with_origin
 from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.naming import (
+    MAX_SOURCE,
+    checked,
+    inside,
+    is_photo,
+    printable,
+    refused,
+    source_id,
+    with_origin,
+)
 from encoders.errors import ImageError
 
 __all__ = ["ARCHIVES", "archive_suffix", "container", "read_archive"]

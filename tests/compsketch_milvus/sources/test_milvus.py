@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.milvus_source import parse
 from compsketch_milvus.sources import iterate
+from compsketch_milvus.sources.milvus import parse
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_the_token_of_the_target_is_not_sent_to_a_source(monkeypatch) -> None:
         seen.append(options)
         raise SourceError("enough")
 
-    monkeypatch.setattr("compsketch_milvus.milvus_source.connect_server", connect)
+    monkeypatch.setattr("compsketch_milvus.sources.milvus.connect_server", connect)
     monkeypatch.setenv("MILVUS_TOKEN", "of the target")
     for token in (None, "of the source"):
         if token:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Name, Token, Uri, open_collection
-from compsketch_milvus.cli_ingest import Drain
+from compsketch_milvus.commands.ingest import Drain
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, command, emit, note
 
 if TYPE_CHECKING:

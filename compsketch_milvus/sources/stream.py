@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from compsketch_milvus.access import Access
-from compsketch_milvus.archives import ARCHIVES, archive_suffix, container, read_archive
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.facts import with_facts
-from compsketch_milvus.listing import find, is_listed, open_url
-from compsketch_milvus.manifests import MANIFESTS, file_path, read_manifest
-from compsketch_milvus.naming import SUFFIXES, checked, file_record, is_photo, printable, refused
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.remote import is_url, public_url, url_record
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.archives import ARCHIVES, archive_suffix, container, read_archive
+from compsketch_milvus.sources.facts import with_facts
+from compsketch_milvus.sources.listing import find, is_listed, open_url
+from compsketch_milvus.sources.manifests import MANIFESTS, file_path, read_manifest
+from compsketch_milvus.sources.naming import SUFFIXES, checked, file_record, is_photo, printable, refused
+from compsketch_milvus.sources.remote import is_url, public_url, url_record
 
 __all__ = ["ARCHIVES", "MANIFESTS", "SUFFIXES", "Source", "is_countable", "iterate", "member"]
 
@@ -103,7 +103,7 @@ def _from_name(source: str | Path, access: Access) -> Iterator[ImageRecord]:
     elif isinstance(source, str) and name.lower().startswith("file://"):
         yield from _from_path(file_path(name), access)
     elif isinstance(source, str) and _COLLECTION.match(name):
-        from compsketch_milvus.milvus_source import read_collection
+        from compsketch_milvus.sources.milvus import read_collection
 
         yield from _some(read_collection(name, access), f"{printable(name)}: names no photos; check field and filter")
     elif isinstance(source, str) and is_url(name):

@@ -11,11 +11,11 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from compsketch_milvus.access import Access
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.naming import checked
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.remote import HTTP, check_url, file_system, is_url
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.naming import checked
+from compsketch_milvus.sources.remote import HTTP, check_url, file_system, is_url
 
 __all__ = ["facts_of", "with_facts"]
 
@@ -65,7 +65,7 @@ def _asked(record: ImageRecord, access: Access) -> Future[dict[str, Any]] | None
             done.set_exception(error)
         return done
     if scheme in HTTP:
-        from compsketch_milvus.web_session import head
+        from compsketch_milvus.sources.web_session import head
 
         question = head(system, record.source)
     else:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Name, Token, Uri, open_collection
-from compsketch_milvus.cli_info import IndexParams, IndexType, index_parameters
+from compsketch_milvus.commands.info import IndexParams, IndexType, index_parameters
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.errors import IngestError
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse
 
@@ -145,8 +145,8 @@ class Drain:
 
 def _checked(sources: list[str], allow_private: bool) -> str | list[str]:
     """The source, refused before the encoder is loaded if it is the only one and no good."""
-    from compsketch_milvus.access import Access
     from compsketch_milvus.sources import iterate
+    from compsketch_milvus.sources.access import Access
 
     if len(sources) > 1:
         return sources

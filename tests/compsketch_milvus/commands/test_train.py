@@ -23,7 +23,7 @@ def test_a_missing_package_is_named_but_a_broken_installation_is_not_hidden(prog
     def missing(*_, **work):
         raise ModuleNotFoundError(name="encoders.training" if ours else "faiss")
 
-    monkeypatch.setattr("compsketch_milvus.cli_train._run", missing)
+    monkeypatch.setattr("compsketch_milvus.commands.train._run", missing)
     if ours:
         with pytest.raises(ModuleNotFoundError):
             run(["train", "all", "--data", str(tmp_path)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_token import Token, Uri
+from compsketch_milvus.commands.token import Token, Uri
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection

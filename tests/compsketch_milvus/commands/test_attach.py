@@ -14,7 +14,7 @@ import pytest
 from pymilvus import DataType, MilvusClient
 
 from compsketch_milvus.attached import AttachedHit, AttachedResult
-from compsketch_milvus.cli_attach import _search_json
+from compsketch_milvus.commands.attach import _search_json
 
 
 @pytest.fixture

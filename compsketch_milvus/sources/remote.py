@@ -17,10 +17,10 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from compsketch_milvus.access import Access, PrivateAddressError
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.naming import checked, printable, refused, source_id
 from compsketch_milvus.records import ImageRecord
+from compsketch_milvus.sources.access import Access, PrivateAddressError
+from compsketch_milvus.sources.naming import checked, printable, refused, source_id
 from encoders.errors import ImageError
 
 __all__ = [
@@ -103,7 +103,7 @@ def file_system(scheme: str, allow_private: bool) -> Any:
         import fsspec
 
         if scheme in HTTP:
-            from compsketch_milvus.web_session import session
+            from compsketch_milvus.sources.web_session import session
 
             options["get_client"] = partial(session, allow_private)
         return fsspec.filesystem(scheme, **options)
@@ -181,7 +181,7 @@ def _bytes(url: str, access: Access, max_bytes: int, seconds: float) -> bytes:
     scheme = check_url(url)
     system = file_system(scheme, access.allow_private)
     if scheme in HTTP:
-        from compsketch_milvus.web_session import body
+        from compsketch_milvus.sources.web_session import body
 
         data: bytes = run(system, body(system, url, max_bytes + 1), seconds)
     elif system.async_impl:

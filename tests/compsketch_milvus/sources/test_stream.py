@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from compsketch_milvus.archives import container
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.records import RESERVED_FIELDS, ImageRecord
 from compsketch_milvus.sources import is_countable, iterate
+from compsketch_milvus.sources.archives import container
 
 
 @pytest.fixture
@@ -325,7 +325,7 @@ def test_a_row_names_no_collection_whose_server_would_be_sent_a_token(tmp_path, 
     def connect(*_: object, **__: object) -> None:
         raise AssertionError("a connection was made")
 
-    monkeypatch.setattr("compsketch_milvus.milvus_source.connect_server", connect)
+    monkeypatch.setattr("compsketch_milvus.sources.milvus.connect_server", connect)
     row = {"source": value, "id": "1", "reason": "x", "fields": {}} if reject else {"path": value}
     (tmp_path / "m.jsonl").write_text(json.dumps(row))
     (record,) = iterate(tmp_path / "m.jsonl")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.opening import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.terminal import command, emit, note, table
 from compsketch_milvus.terms import CONSISTENCY, RERANK, Terms

@@ -12,7 +12,7 @@ from urllib.parse import urldefrag, urljoin
 import aiohttp
 import yarl
 
-from compsketch_milvus.access import public_socket
+from compsketch_milvus.sources.access import public_socket
 
 __all__ = ["AnswerError", "body", "head", "links", "session"]
 

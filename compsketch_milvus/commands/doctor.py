@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Name
-from compsketch_milvus.cli_token import Token, Uri
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Name
+from compsketch_milvus.commands.token import Token, Uri
 from compsketch_milvus.terminal import FAILURES, command, emit
 
 __all__ = ["doctor"]

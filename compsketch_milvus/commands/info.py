@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.terminal import FAILURES, command, emit, table
 

@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
-from compsketch_milvus.access import Access
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.facts import facts_of
-from compsketch_milvus.naming import refused
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.remote import HTTP, again, check_url, file_system, named, run, translated, url_record
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.facts import facts_of
+from compsketch_milvus.sources.naming import refused
+from compsketch_milvus.sources.remote import HTTP, again, check_url, file_system, named, run, translated, url_record
 
 __all__ = ["find", "is_listed", "open_url"]
 
@@ -73,7 +73,7 @@ def _listed(scheme: str, folder: str, access: Access) -> dict[str, dict[str, Any
     """What lies directly in a folder, by URL."""
     system = file_system(scheme, access.allow_private)
     if scheme in HTTP:
-        from compsketch_milvus.web_session import body, links
+        from compsketch_milvus.sources.web_session import body, links
 
         page = run(system, body(system, folder, MAX_PAGE + 1), SECONDS)
         if len(page) > MAX_PAGE:
@@ -90,7 +90,7 @@ def open_url(url: str, access: Access) -> BinaryIO:
     system = file_system(scheme, access.allow_private)
     more: dict[str, Any] = {}
     if scheme in HTTP:
-        from compsketch_milvus.web_session import head
+        from compsketch_milvus.sources.web_session import head
 
         # In pieces, which can seek and go on after a broken connection, where the server says that it gives pieces.
         told = named(url, lambda: again(lambda: run(system, head(system, url), SECONDS)))

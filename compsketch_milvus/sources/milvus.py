@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from compsketch_milvus.access import Access
 from compsketch_milvus.errors import CollectionError, ServerError, SourceError
-from compsketch_milvus.facts import with_facts
-from compsketch_milvus.manifests import named_photo
-from compsketch_milvus.naming import inside, printable, refused, with_origin
 from compsketch_milvus.paging import pages
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.server import connect_server, guard
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.facts import with_facts
+from compsketch_milvus.sources.manifests import named_photo
+from compsketch_milvus.sources.naming import inside, printable, refused, with_origin
 
 __all__ = ["Place", "parse", "read_collection"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Token, Uri
-from compsketch_milvus.cli_ingest import GOES_ON, Drain, ingest_json, note_failures, print_broken
+from compsketch_milvus.commands.ingest import GOES_ON, Drain, ingest_json, note_failures, print_broken
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Token, Uri
 from compsketch_milvus.errors import IngestError
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse, table
 

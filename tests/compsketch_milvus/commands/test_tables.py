@@ -13,7 +13,7 @@ from compsketch_milvus.truth_sheet import GAP, HEIGHT, WIDTH, draw
 from encoders.evaluation.tables.sheets import Answer, Answered
 from encoders.sketch import Sketch, SketchObject
 
-_place = Path(__file__).parents[1] / "encoders" / "evaluation" / "tables" / "conftest.py"
+_place = Path(__file__).parents[2] / "encoders" / "evaluation" / "tables" / "conftest.py"
 _spec = importlib.util.spec_from_file_location("small_study", _place)
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)

@@ -16,13 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compsketch_milvus import archives
-from compsketch_milvus.access import Access
-from compsketch_milvus.archives import read_archive
 from compsketch_milvus.errors import SourceError
-from compsketch_milvus.naming import source_id
 from compsketch_milvus.records import ImageRecord
-from compsketch_milvus.sources import iterate
+from compsketch_milvus.sources import archives, iterate
+from compsketch_milvus.sources.access import Access
+from compsketch_milvus.sources.archives import read_archive
+from compsketch_milvus.sources.naming import source_id
 from encoders.errors import ImageError
 from encoders.images import Limits
 

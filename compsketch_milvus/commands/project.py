@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.cli_collection import EncoderSpec, Json, Token, Uri, open_collection
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Token, Uri, open_collection
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, StageBar, command, emit, note, refuse
 

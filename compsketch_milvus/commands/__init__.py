@@ -1,0 +1,1 @@
+"""The commands of `compsketch`, a module each; `cli.py` puts them together."""
