@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 OUT ?= runs/default
 RECIPE ?= default
 
-.PHONY: demo test milvus lint format bench bench-million train train-smoke semir evaluate tables clean
+.PHONY: demo test milvus lint proto format bench bench-million train train-smoke semir evaluate tables clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -33,6 +33,14 @@ lint: $(VENV)/.dev  ## Style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+proto: .venv-proto/bin/python  ## The code generated from encoders/serving/encoder.proto
+	$< -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. encoders/serving/encoder.proto
+
+# The oldest tools whose code runs with any newer grpcio and protobuf; apart, as they ask for an old protobuf themselves.
+.venv-proto/bin/python:
+	$(PYTHON) -m venv .venv-proto
+	$@ -m pip install --quiet --disable-pip-version-check grpcio-tools==1.66.2
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -65,4 +73,4 @@ tables: $(VENV)/.dev  ## The paper's tables, with SemIR's rows if OUT holds it; 
 	  $(if $(wildcard $(OUT)/semir/bundle/config.json),--semir "$(OUT)/semir/bundle")
 
 clean:
-	rm -rf $(VENV) .venv-milvus demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-milvus .venv-proto demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

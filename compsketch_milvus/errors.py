@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from encoders.errors import CompsketchError
+from encoders.errors import CompsketchError, ServerError
 
 if TYPE_CHECKING:
     from compsketch_milvus.tally import IngestSummary
@@ -34,17 +34,6 @@ class SourceError(CompsketchError):
 
 class SettingsError(CompsketchError):
     """A setting (flag, environment variable or line of a file) that is misspelt or out of range."""
-
-
-class ServerError(CompsketchError):
-    """A server, Milvus or encoder, that cannot be reached or refuses.
-
-    `transient` tells that the same call may succeed in a while: the server is away, starting, or has too much to do.
-    """
-
-    def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
-        self.transient = transient
 
 
 class IngestError(CompsketchError):

@@ -19,3 +19,14 @@ class BundleError(CompsketchError):
 
 class DataError(CompsketchError):
     """Annotations, sketches or photos for training or evaluation that do not fit their format."""
+
+
+class ServerError(CompsketchError):
+    """A server, Milvus or encoder, that cannot be reached or refuses.
+
+    `transient` tells that the same call may succeed in a while: the server is away, starting, or has too much to do.
+    """
+
+    def __init__(self, message: str, *, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
