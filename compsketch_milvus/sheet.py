@@ -8,10 +8,11 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
+from encoders.cutout import LIMITS
 from encoders.errors import CompsketchError, SketchError
 from encoders.explain import AGAINST, Explanation
 from encoders.formats.pen import PALETTE, Colour, draw_box
-from encoders.images import read_image
+from encoders.images import load_photo, read_image
 from encoders.raster import raster
 from encoders.rendering import caption
 from encoders.sketch import Sketch
@@ -115,6 +116,9 @@ def network_view(sketch: Sketch, *, title: str = "", size: int = 128, line_width
                 (RASTER * SCALE, RASTER * SCALE), Image.Resampling.NEAREST
             )
             view.paste(drawn.convert("RGB"), (x * SCALE, y * SCALE))
+        elif item.photo is not None:
+            cut = Image.fromarray(load_photo(item.photo, RASTER * SCALE, limits=LIMITS).pixels)
+            view.paste(cut, (x * SCALE, y * SCALE))
         else:
             _text(view, (x + RASTER / 2, y + RASTER / 2), "a word", 14, FAINT, anchor="mm")
         edge = [x * SCALE, y * SCALE, (x + RASTER) * SCALE - 1, (y + RASTER) * SCALE - 1]

@@ -122,9 +122,9 @@ class Calibration:
 def group(sketch: Sketch, *, words: bool = False) -> str | None:
     """How a sketch is asked, such as "strokes/1" or "strokes+words/3", where 3 stands for three and more objects.
 
-    None for weighted objects and such as are not wanted: what is fitted says nothing of them.
+    None for weighted objects, such as are not wanted, and photos: what is fitted says nothing of them.
     """
-    if any(item.weight != 1 for item in sketch.objects):
+    if any(item.weight != 1 or item.photo is not None for item in sketch.objects):
         return None
     drawn = any(item.strokes for item in sketch.objects)
     named = any(item.label and (words or not item.strokes) for item in sketch.objects)

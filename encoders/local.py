@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from encoders.bundle import Bundle, find
 from encoders.calibration import Calibration, group
+from encoders.cutout import LIMITS
 from encoders.errors import CompsketchError
 from encoders.explain import Explanation, explain, shares
+from encoders.images import load_photo
 from encoders.indexing import GRID
 from encoders.objects import ObjectConfig, ObjectEncoder
 from encoders.photos import BATCH, ImageLike, PhotoEncoder, SpatialNetworks, pixels
@@ -139,36 +141,55 @@ class LocalEncoder(PhotoEncoder[Networks]):
         return self.embed_painted(sketches, vectors)
 
     def embed_objects(self, objects: Sequence[SketchObject], *, words: bool = False) -> np.ndarray:
-        """Vectors of single objects: strokes by f_s, a word by its class, both by the normalised sum of the two.
+        """Vectors of single objects: strokes by f_s, a photo by f_i, a word by its class; with it by the normalised sum.
 
         Args:
             objects: Any number; their boxes and weights do not matter.
-            words: Also use the labels of objects that have strokes.
+            words: Also use the labels of objects that have strokes or a photo.
 
         Returns:
             (n, C) float32, unit length.
 
         Raises:
-            CompsketchError: As `encode_sketches`.
+            CompsketchError: As `encode_sketches`, or a photo that cannot be decoded.
         """
-        names = [self.word_vector(str(o.label)) if (words and o.label) or not o.strokes else None for o in objects]
-        drawn = iter(self._drawn_vectors([item for item in objects if item.strokes]))
-        rows = [_fused(next(drawn) if item.strokes else None, name) for item, name in zip(objects, names, strict=True)]
+        seen = [bool(item.strokes) or item.photo is not None for item in objects]
+        names = [
+            self.word_vector(str(item.label)) if (words and item.label) or not visible else None
+            for item, visible in zip(objects, seen, strict=True)
+        ]
+        vectors = iter(self._seen_vectors([item for item, visible in zip(objects, seen, strict=True) if visible]))
+        rows = [_fused(next(vectors) if visible else None, name) for visible, name in zip(seen, names, strict=True)]
         return np.stack(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
 
-    def _drawn_vectors(self, objects: Sequence[SketchObject]) -> list[np.ndarray]:
-        """f_s of each, (C,); what was drawn before is not encoded again."""
+    def _seen_vectors(self, objects: Sequence[SketchObject]) -> list[np.ndarray]:
+        """f_s of what is drawn, f_i of what is cut out of a photo, (C,) each; what was seen before is not encoded again."""
         keys = [_key(item) for item in objects]
         with self._lock:
             known = {key: self._remembered[key] for key in keys if key in self._remembered}
         new = {key: item for key, item in zip(keys, objects, strict=True) if key not in known}
         if new:
-            config = self._networks.objects.config
-            pictures = np.stack([raster(item.strokes, config.sketch_size, config.line_width) for item in new.values()])
-            vectors = self._sketched(np.repeat(pictures[..., None], 3, axis=3))  # (n, C)
-            known.update(zip(new, vectors, strict=True))
-            self._remember(dict(zip(new, vectors, strict=True)))
+            drawn = {key: item for key, item in new.items() if item.photo is None}
+            cut = {key: item for key, item in new.items() if item.photo is not None}
+            vectors = dict(zip(drawn, self._drawn_vectors(list(drawn.values())), strict=True))
+            vectors.update(zip(cut, self._cut_vectors(list(cut.values())), strict=True))
+            known.update(vectors)
+            self._remember(vectors)
         return [known[key] for key in keys]
+
+    def _drawn_vectors(self, objects: Sequence[SketchObject]) -> np.ndarray:
+        """f_s: (n, C)."""
+        config = self._networks.objects.config
+        if not objects:
+            return np.zeros((0, config.dim), np.float32)
+        pictures = np.stack([raster(item.strokes, config.sketch_size, config.line_width) for item in objects])
+        return self._sketched(np.repeat(pictures[..., None], 3, axis=3))
+
+    def _cut_vectors(self, objects: Sequence[SketchObject]) -> np.ndarray:
+        """f_i: (n, C)."""
+        size = self._networks.objects.config.crop_size
+        photos = [item.photo for item in objects if item.photo is not None]
+        return self.embed_photo_objects([load_photo(photo, size, limits=LIMITS).pixels for photo in photos])
 
     def embed_canvas(self, sketches: Sequence[Sketch]) -> np.ndarray:
         """f_s of whole canvases, all that is wanted as one drawing: mSBIR's half of the sketches (section 4.3, [16]).
@@ -243,11 +264,11 @@ class LocalEncoder(PhotoEncoder[Networks]):
 
 
 def _key(item: SketchObject) -> bytes:
-    """What tells one drawing from another: its strokes, wherever their box is said to be.
+    """What tells one drawing from another: its strokes or its photo, wherever their box is said to be.
 
     A digest: the strokes themselves can take megabytes, times `CACHED_OBJECTS`.
     """
-    digest = blake2b(digest_size=16)
+    digest = blake2b(item.photo or b"", digest_size=16)
     for stroke in item.strokes:
         digest.update(stroke.shape[1].to_bytes(8, "little"))
         digest.update(np.ascontiguousarray(stroke, np.float64).tobytes())

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from encoders import cutout
 from encoders.formats.pen import PALETTE, Colour, draw_box, draw_strokes
+from encoders.images import read_image
 
 if TYPE_CHECKING:
     from encoders.sketch import Sketch, SketchObject
@@ -18,7 +20,7 @@ def render(
 ) -> Image.Image:
     """Draw each object with its box, clipped to the canvas, and its caption.
 
-    A word without strokes stands in the middle of its box; the box of an object that is not wanted is dashed and
+    A word without strokes stands in the middle of its box, a photo fills it; the box of an object that is not wanted is dashed and
     crossed out.
 
     Args:
@@ -47,12 +49,21 @@ def render(
     frame = np.array([*size, *size]) - 1
     for index, (item, box) in enumerate(zip(sketch.objects, sketch.boxes, strict=True)):
         colour = PALETTE[index % len(PALETTE)]
+        if item.photo is not None:
+            _paste(image, item.photo, (box * frame).tolist())
         draw_strokes(pen, [np.clip(stroke, -1e9, 1e9) * scale for stroke in item.strokes], colour, line)
         x0, y0, x1, y1 = (box * frame).tolist()
         draw_box(pen, (x0, y0, x1, y1), colour, max(1, line // 2), wanted=item.weight > 0)
-        middle = None if item.strokes else ((x0 + x1) / 2, (y0 + y1) / 2)
+        middle = None if item.strokes or item.photo else ((x0 + x1) / 2, (y0 + y1) / 2)
         _write(pen, caption(item, index), (x0, y0), middle, size, colour, font)
     return image
+
+
+def _paste(image: Image.Image, photo: bytes, box: list[float]) -> None:
+    """Lay an object's photo in its box, stretched."""
+    x0, y0, x1, y1 = (round(value) for value in box)
+    cut = read_image(photo, limits=cutout.LIMITS).resize((max(1, x1 - x0), max(1, y1 - y0)), Image.Resampling.BILINEAR)
+    image.paste(cut, (x0, y0))
 
 
 def caption(item: SketchObject, index: int) -> str:

@@ -1,4 +1,4 @@
-"""What is drawn: a canvas with objects, each its strokes, a word for it, or both, a box and a weight.
+"""What is drawn: a canvas with objects, each its strokes, a word for it, or both, or a photo; a box and a weight.
 
 Coordinates are canvas pixels, x to the right and y down. The canvas and a photo share one frame, whatever their
 aspects, so ``Sketch.boxes`` in [0, 1] is where the objects ought to be in a photo.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from encoders import formats
+from encoders import cutout, formats
 from encoders.errors import SketchError
 from encoders.query import MAX_OBJECTS
 from encoders.rendering import render
@@ -33,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class SketchObject:
-    """One object: drawn, named by a word, or both; wanted where its box is, or not wanted there.
+    """One object: drawn, named by a word, or both, or cut out of a photo; wanted where its box is, or not wanted there.
 
     Args:
         strokes: One (2, n) array or ``[[x…], [y…]]`` a stroke, canvas pixels; kept as read-only float64 arrays. None
@@ -41,16 +41,19 @@ class SketchObject:
         label: A word for it, at most 200 characters; blank means none.
         bbox: ``(x0, y0, x1, y1)`` in canvas pixels with x0 < x1 and y0 < y1; by default the ink's box.
         weight: How much it counts, -4 to 4 but not 0: 1 as drawn, 2 twice as much, below 0 not wanted.
+        photo: In place of strokes, the cut-out of a photo: the bytes of a JPEG, PNG or WebP, at most 1 MB, or their
+            base64; it needs ``bbox``.
 
     Raises:
-        SketchError: Neither ink nor a word with a box, rows of unequal length, coordinates that are not finite, too
-            many points, a bad box or weight.
+        SketchError: Neither ink nor a word with a box nor a photo with one, a photo beside ink, rows of unequal length,
+            coordinates that are not finite, too many points, a bad box or weight.
     """
 
     strokes: tuple[np.ndarray, ...] = ()
     label: str | None = None
     bbox: Box | None = None
     weight: float = 1.0
+    photo: bytes | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", _check_label(self.label))
@@ -58,9 +61,14 @@ class SketchObject:
             strokes = _check_strokes(self.strokes)
             bbox = None if self.bbox is None else _check_bbox(self.bbox)
             weight = _check_weight(self.weight)
-            if not strokes and self.label is None:
+            photo = cutout.check(self.photo)
+            if photo is not None and (strokes or bbox is None):
+                raise SketchError(
+                    "it has both strokes and a photo; keep one of them" if strokes else "its photo has no bbox; add it"
+                )
+            if not strokes and photo is None and self.label is None:
                 raise SketchError("it has no ink; draw it, give it a label and a bbox, or remove it")
-            if not strokes and bbox is None:
+            if not strokes and photo is None and bbox is None:
                 raise SketchError("it has no ink, and its word no place; draw it, or give it a bbox")
         except SketchError as error:
             who = f' "{self.label}"' if self.label else ""
@@ -68,6 +76,7 @@ class SketchObject:
         object.__setattr__(self, "strokes", strokes)
         object.__setattr__(self, "bbox", bbox)
         object.__setattr__(self, "weight", weight)
+        object.__setattr__(self, "photo", photo)
 
     @property
     def box(self) -> Box:
@@ -89,18 +98,22 @@ class SketchObject:
             out["weight"] = self.weight
         if self.strokes:
             out["strokes"] = [stroke.tolist() for stroke in self.strokes]
+        if self.photo is not None:
+            out["photo"] = cutout.text(self.photo)
         return out
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SketchObject):
             return NotImplemented
-        own = self.label, self.bbox, self.weight, len(self.strokes)
-        return own == (other.label, other.bbox, other.weight, len(other.strokes)) and all(
+        own = self.label, self.bbox, self.weight, self.photo, len(self.strokes)
+        return own == (other.label, other.bbox, other.weight, other.photo, len(other.strokes)) and all(
             np.array_equal(a, b) for a, b in zip(self.strokes, other.strokes, strict=True)
         )
 
     def __hash__(self) -> int:
-        return hash((self.label, self.bbox, self.weight, *((stroke + 0.0).tobytes() for stroke in self.strokes)))
+        return hash(
+            (self.label, self.bbox, self.weight, self.photo, *((stroke + 0.0).tobytes() for stroke in self.strokes))
+        )
 
 
 @dataclass(frozen=True)
@@ -183,7 +196,7 @@ class Sketch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sketch:
-        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?}]}``: stroke JSON.
+        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?, "photo"?}]}``: stroke JSON.
 
         Raises:
             SketchError: A key is missing or unknown, or a value does not fit; the object is named by its index.
@@ -195,7 +208,7 @@ class Sketch:
         if len(data["objects"]) > MAX_OBJECTS:
             raise SketchError(f"the sketch has {len(data['objects'])} objects; keep to {MAX_OBJECTS} or fewer")
         for index, item in enumerate(data["objects"]):
-            _check_keys(f"object {index}", item, required=(), optional=("strokes", "label", "bbox", "weight"))
+            _check_keys(f"object {index}", item, required=(), optional=("strokes", "label", "bbox", "weight", "photo"))
             try:
                 objects.append(SketchObject(**item))
             except SketchError as error:

@@ -75,6 +75,8 @@ def write(sketch: dict[str, Any]) -> bytes:
             word without strokes, which a PNG cannot hold.
     """
     for index, item in enumerate(sketch["objects"]):
+        if "photo" in item:
+            raise SketchError(f"object {index}: a PNG sketch cannot hold its photo; save it as .json")
         what = f"its weight of {item['weight']:g}" if "weight" in item else "a word without strokes"
         if "weight" in item or not item.get("strokes"):
             name = f'object {index} "{item["label"]}"' if "label" in item else f"object {index}"

@@ -105,6 +105,8 @@ def write(sketch: dict[str, Any]) -> bytes:
         f'fill="none" stroke-width="{line:g}" stroke-linecap="round" stroke-linejoin="round">'
     ]
     for index, item in enumerate(sketch["objects"]):
+        if "photo" in item:
+            raise SketchError(f"object {index}: an SVG sketch cannot hold its photo; save it as .json")
         drawn = item.get("strokes", [])
         extra = f" data-label={quoteattr(item['label'])}" if drawn and "label" in item else ""
         if "weight" in item:

@@ -122,16 +122,18 @@ class Canvas(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[SketchObject, _Mapping]]] = ...) -> None: ...
 
 class SketchObject(_message.Message):
-    __slots__ = ("strokes", "label", "bbox", "weight")
+    __slots__ = ("strokes", "label", "bbox", "weight", "photo")
     STROKES_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     BBOX_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PHOTO_FIELD_NUMBER: _ClassVar[int]
     strokes: _containers.RepeatedCompositeFieldContainer[Stroke]
     label: str
     bbox: _containers.RepeatedScalarFieldContainer[float]
     weight: float
-    def __init__(self, strokes: _Optional[_Iterable[_Union[Stroke, _Mapping]]] = ..., label: _Optional[str] = ..., bbox: _Optional[_Iterable[float]] = ..., weight: _Optional[float] = ...) -> None: ...
+    photo: bytes
+    def __init__(self, strokes: _Optional[_Iterable[_Union[Stroke, _Mapping]]] = ..., label: _Optional[str] = ..., bbox: _Optional[_Iterable[float]] = ..., weight: _Optional[float] = ..., photo: _Optional[bytes] = ...) -> None: ...
 
 class Stroke(_message.Message):
     __slots__ = ("x", "y")
