@@ -141,7 +141,7 @@ class LocalEncoder(PhotoEncoder[Networks]):
         return self.embed_painted(sketches, vectors)
 
     def embed_objects(self, objects: Sequence[SketchObject], *, words: bool = False) -> np.ndarray:
-        """Vectors of single objects: strokes by f_s, a photo by f_i, a word by its class; with it by the normalised sum.
+        """Vectors of single objects: strokes by f_s, a photo by f_i, a word by its class, two by their sum.
 
         Args:
             objects: Any number; their boxes and weights do not matter.
@@ -163,7 +163,7 @@ class LocalEncoder(PhotoEncoder[Networks]):
         return np.stack(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
 
     def _seen_vectors(self, objects: Sequence[SketchObject]) -> list[np.ndarray]:
-        """f_s of what is drawn, f_i of what is cut out of a photo, (C,) each; what was seen before is not encoded again."""
+        """f_s of what is drawn, f_i of what is cut out of a photo, (C,) each; what was seen before is remembered."""
         keys = [_key(item) for item in objects]
         with self._lock:
             known = {key: self._remembered[key] for key in keys if key in self._remembered}

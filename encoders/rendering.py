@@ -20,8 +20,8 @@ def render(
 ) -> Image.Image:
     """Draw each object with its box, clipped to the canvas, and its caption.
 
-    A word without strokes stands in the middle of its box, a photo fills it; the box of an object that is not wanted is dashed and
-    crossed out.
+    A word without strokes stands in the middle of its box, a photo fills it; the box of an object that is not
+    wanted is dashed and crossed out.
 
     Args:
         sketch: What to draw.

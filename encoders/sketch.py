@@ -196,7 +196,7 @@ class Sketch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sketch:
-        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?, "photo"?}]}``: stroke JSON.
+        """Build from ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?, "photo"?}]}``.
 
         Raises:
             SketchError: A key is missing or unknown, or a value does not fit; the object is named by its index.

@@ -1,7 +1,7 @@
 """Stroke JSON: ``{"width", "height", "objects": [{"label"?, "bbox"?, "weight"?, "strokes"?, "photo"?}]}``.
 
-Strokes ``[[[x…], [y…]], …]`` as in Quick, Draw!, in canvas pixels; an object without strokes is its label over its bbox,
-or a photo there, as base64.
+Strokes ``[[[x…], [y…]], …]`` as in Quick, Draw!, in canvas pixels; an object without strokes is its label over its
+bbox, or a photo there, as base64.
 """
 
 from __future__ import annotations
