@@ -91,15 +91,23 @@ def prepare(
 ) -> Benchmark:
     """A benchmark from files; arguments and errors as for ``compare.evaluate``, ``above`` its least tau."""
     held_out = subset == "held_out"
-    parts = []
-    for number, (file, folder) in enumerate([*sources, *extra_gallery]):
-        part = read_annotations(file) if number < len(sources) else read_photos(file)
-        parts.append((part.select(held_out_photos(part)) if held_out else part, Path(folder)))
+    parts = read_parts(sources, extra_gallery, held_out=held_out)
     if held_out:
         sketches = sketches.select(split_sketches(sketches.key_ids))
     return assemble(
         parts, sketches, class_map, above=above, seed=seed, limit=limit, asked=len(sources), queries_path=queries_path
     )
+
+
+def read_parts(
+    sources: Sequence[tuple[PathLike, PathLike]], extra: Sequence[tuple[PathLike, PathLike]] = (), *, held_out: bool
+) -> list[tuple[Annotations, Path]]:
+    """Sets of photos with their folders, for ``assemble``: those that are asked for, then the ``extra`` gallery."""
+    parts = []
+    for number, (file, folder) in enumerate([*sources, *extra]):
+        part = read_annotations(file) if number < len(sources) else read_photos(file)
+        parts.append((part.select(held_out_photos(part)) if held_out else part, Path(folder)))
+    return parts
 
 
 def assemble(
@@ -112,6 +120,7 @@ def assemble(
     limit: int | None = None,
     asked: int | None = None,
     queries_path: PathLike | None = None,
+    balanced: bool = False,
 ) -> Benchmark:
     """A benchmark of photos and sketches that are read already.
 
@@ -124,6 +133,7 @@ def assemble(
         limit: Queries at most.
         asked: Queries are made of so many of the parts, the first ones; None for all.
         queries_path: Ask these, of a manifest of queries, in place of queries made here.
+        balanced: As many queries of 1, 2 and 3 objects, as for ``compositions``.
 
     Raises:
         DataError: A photo is missing, or nothing can be asked.
@@ -137,5 +147,5 @@ def assemble(
         queries = read_queries(queries_path, photos, sketches)[:limit]
     else:
         chosen = range(sum(len(part.files) for part, _ in parts[:asked]))
-        queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=chosen)
+        queries = compositions(photos, sketches, class_map, n=limit, seed=seed, photos=chosen, balanced=balanced)
     return Benchmark.of(photos, paths, queries, class_map, list(sketches.by_class), above=above)
