@@ -13,6 +13,10 @@ class ImageError(CompsketchError):
     """A photo that cannot be decoded, or that passes a limit."""
 
 
+class ImageLimitError(ImageError):
+    """A photo that passes a limit on bytes or pixels."""
+
+
 class BundleError(CompsketchError):
     """An encoder bundle that is incomplete, damaged or of another version."""
 

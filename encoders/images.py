@@ -22,7 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from encoders.errors import ImageError
+from encoders.errors import ImageError, ImageLimitError
 
 try:  # Pillow 11.3 and later
     from PIL import AvifImagePlugin
@@ -206,7 +206,7 @@ def _read_file(source: Any, limits: Limits) -> bytes:
 
 def _check_bytes(count: int, name: str, limits: Limits) -> None:
     if count > limits.max_bytes:
-        raise ImageError(
+        raise ImageLimitError(
             f"{name}: {count} bytes, over the limit of {limits.max_bytes}; save it smaller or raise max_bytes"
         )
 
@@ -216,7 +216,7 @@ def _check_pixels(size: tuple[int, int], name: str, limits: Limits) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name}: an image of {width} x {height} holds no pixels; leave it out")
     if width * height > limits.max_pixels:
-        raise ImageError(
+        raise ImageLimitError(
             f"{name}: {width} x {height} pixels, over the limit of {limits.max_pixels}; "
             "scale it down or raise max_pixels"
         )

@@ -1,0 +1,119 @@
+"""Two lanes, and how much may be under way in each: a full one refuses, or holds up who can be held up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from enum import Enum
+
+from encoders.serving.faults import Busy, Closed
+
+LONGEST = 30.0  # seconds that anyone is told to wait
+
+
+class Lane(Enum):
+    """Which of two queues, in their order: what waits in the first goes before all that waits in the second."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+class Admission:
+    """Counts what is under way, from its acceptance to its answer, and keeps it within bounds.
+
+    Args:
+        rows: At most so many in each lane.
+        size: No more is let into a lane that holds so many bytes, so it holds this and one item at most.
+        pace: Seconds that one row of a lane takes, as measured; 0 where nothing is known.
+    """
+
+    def __init__(self, rows: int, size: int, pace: Callable[[Lane], float]) -> None:
+        self._most, self._most_bytes, self._pace = rows, size, pace
+        self._rows = dict.fromkeys(Lane, 0)
+        self._bytes = dict.fromkeys(Lane, 0)
+        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._closed: str | None = None
+
+    def depth(self, lane: Lane) -> int:
+        """Rows under way."""
+        return self._rows[lane]
+
+    @asynccontextmanager
+    async def enter(self, lane: Lane, *, rows: int = 1, size: int = 0, patient: bool = False) -> AsyncIterator[None]:
+        """Holds a place in a lane; more rows than a lane can hold are let in when it is empty.
+
+        Raises:
+            Busy: The lane is full, and the caller is not `patient`.
+            Closed: Nothing is accepted any more.
+        """
+        while self._closed is None and self._full(lane, rows):
+            if not patient:
+                raise Busy(self._retry_after(lane))
+            await self._turn(lane)
+        if self._closed is not None:
+            raise Closed(self._closed)
+        self._rows[lane] += rows
+        self._bytes[lane] += size
+        self._empty.clear()
+        try:
+            self._wake(lane)  # what woke this one may have made room for more
+            yield
+        finally:
+            self._rows[lane] -= rows
+            self._bytes[lane] -= size
+            if not any(self._rows.values()):
+                self._empty.set()
+            self._wake(lane)
+
+    async def room(self, lane: Lane) -> None:
+        """Resolves when the lane has room for one row more, or is closed."""
+        while self._closed is None and self._full(lane, 1):
+            await self._turn(lane)
+        self._wake(lane)  # it only looked: the next one in line may go
+
+    def close(self, why: str) -> None:
+        """Lets nothing more in; who waits is told."""
+        self._closed = why
+        for waiting in self._waiting.values():
+            while waiting:
+                _resolve(waiting.popleft())
+
+    async def empty(self) -> None:
+        """Resolves when nothing is under way."""
+        await self._empty.wait()
+
+    def _full(self, lane: Lane, rows: int) -> bool:
+        held = self._rows[lane]
+        return held > 0 and (held + rows > self._most or self._bytes[lane] >= self._most_bytes)
+
+    def _retry_after(self, lane: Lane) -> float:
+        """Seconds until half of what is under way is done, by then others will have come, too."""
+        return min(LONGEST, max(0.01, self._rows[lane] * self._pace(lane) / 2))
+
+    async def _turn(self, lane: Lane) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[lane].append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn had come: the next one's
+                self._wake(lane)
+            raise
+
+    def _wake(self, lane: Lane) -> None:
+        """Gives the first who still waits a turn, if there is room."""
+        waiting = self._waiting[lane]
+        while waiting and not self._full(lane, 1):
+            if _resolve(waiting.popleft()):
+                return
+
+
+def _resolve(future: asyncio.Future[None]) -> bool:
+    if future.done():
+        return False
+    future.set_result(None)
+    return True
