@@ -26,6 +26,7 @@ from compsketch_milvus.commands.search import Params, SketchFile, parameters, se
 from compsketch_milvus.commands.tables import tables
 from compsketch_milvus.commands.train import train
 from compsketch_milvus.commands.watch import watch
+from compsketch_milvus.commands.web import web
 from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, table
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _print_render(sketch: Sketch, out: Path) -> None:
     typer.echo(f"drawn to {out}")
 
 
+app.command()(web)
 app.command()(evaluate)
 app.command()(tables)
 app.command()(doctor)

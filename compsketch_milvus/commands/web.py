@@ -1,0 +1,159 @@
+"""`compsketch web`: the sketch page, served until it is interrupted."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri
+from compsketch_milvus.errors import CompsketchError, ServerError
+from compsketch_milvus.terminal import INTERRUPTED, command, emit, note
+
+if TYPE_CHECKING:
+    from compsketch_milvus.web.app import Options
+
+__all__ = ["web"]
+
+CONNECTIONS, GRACE_SECONDS = 1000, 5
+
+
+@command
+def web(
+    uri: Uri = None,
+    collection: Name = None,
+    token: Token = None,
+    encoder: EncoderSpec = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; other machines reach 0.0.0.0, or [::]")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one")] = 8420,
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file with the secret by which people log in, 16 letters or more")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="The certificate to serve by TLS with, in PEM")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key, in PEM")] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Serve other machines without TLS, as behind a proxy that has it")
+    ] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for thumbnails  [default: one in your cache folder]")
+    ] = None,
+    cache_bytes: Annotated[int, typer.Option(min=1, help="Bytes that they may take")] = 512 * 2**20,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also show photos at URLs that lead to private addresses")
+    ] = False,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
+    as_json: Json = False,
+) -> int:
+    """Serve the sketch page: draw objects, watch the photos rearrange. Ctrl-C ends it.
+
+    Only this machine reaches it, unless `--host` says otherwise; then it takes a secret and TLS.
+    """
+    from compsketch_milvus.web.app import Options
+    from compsketch_milvus.web.opened import Where
+
+    secret = None if token_file is None else _secret(token_file)
+    _check_reach(host, secret, (tls_cert, tls_key), insecure)
+    where, opened = _where(uri, collection, token), _listen(host, port)
+    options = Options(Where(**where), secret, tls_cert is not None, cache, cache_bytes, allow_private)
+    scheme, name = "http" if tls_cert is None else "https", f"[{host}]" if ":" in host else host
+    address = f"{scheme}://{name}:{opened.getsockname()[1]}/"
+    with opened:
+        app = _app(encoder, options)
+        told = {"url": address, "collection": options.where.collection, "login": secret is not None}
+        emit(told, as_json, lambda: typer.echo(f"the sketch page: {address}"))
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+        try:
+            _serve(app, opened, tls_cert, tls_key)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    return 0
+
+
+def _secret(file: Path) -> str:
+    from compsketch_milvus.web.login import MIN_TOKEN
+
+    secret = file.read_text("utf-8").strip()
+    if len(secret) < MIN_TOKEN:
+        raise CompsketchError(
+            f"{file}: a secret of {len(secret)} letters could be guessed; {MIN_TOKEN} or more it has to have: "
+            f"openssl rand -hex 24 > {file}"
+        )
+    return secret
+
+
+def _check_reach(host: str, secret: str | None, pair: tuple[Path | None, Path | None], insecure: bool) -> None:
+    """Refuse to serve other machines openly."""
+    from compsketch_milvus.web.protection import is_loopback
+
+    if (pair[0] is None) != (pair[1] is None):
+        raise CompsketchError("--tls-cert and --tls-key go together: give both, or neither")
+    if is_loopback(host):
+        return
+    if secret is None:
+        raise CompsketchError(
+            f"--host {host}: other machines could search without a login; give --token-file FILE, and --tls-cert and "
+            "--tls-key, as the secret would else be sent in the clear"
+        )
+    if pair[0] is None and not insecure:
+        raise CompsketchError(
+            f"--host {host}: without TLS the secret is sent in the clear; give --tls-cert and --tls-key, or --insecure "
+            "where a proxy in front has TLS"
+        )
+
+
+def _where(uri: str | None, collection: str | None, token: str | None) -> dict[str, Any]:
+    from compsketch_milvus.settings import load_settings
+
+    settings = load_settings(uri=uri, collection=collection, token=token)
+    secret = settings.token.get_secret_value() if settings.token else None
+    return {"uri": settings.uri, "collection": settings.collection, "token": secret, "db_name": settings.db_name}
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
+    except OSError as error:
+        raise CompsketchError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
+
+
+def _app(encoder: str | None, options: Options) -> Any:
+    """The app, its encoder warm and its collection opened, unless Milvus is away: it may come later."""
+    from compsketch_milvus.collection import SketchCollection
+    from compsketch_milvus.encoder import connect
+    from compsketch_milvus.web.app import create_app
+
+    network, where = connect(encoder), options.where
+    try:
+        more = {"token": where.token, "db_name": where.db_name}
+        SketchCollection.open(where.collection, network, uri=where.uri, create=False, **more).close()
+    except ServerError as error:
+        if not error.transient:
+            raise
+        note(f"{error}; the page tries again by itself")
+    return create_app(network, options)
+
+
+def _serve(app: Any, opened: socket.socket, tls_cert: Path | None, tls_key: Path | None) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=tls_cert,
+        ssl_keyfile=tls_key,
+    )
+    uvicorn.Server(config).run(sockets=[opened])
