@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 OUT ?= runs/default
 RECIPE ?= default
 
-.PHONY: demo test milvus lint proto format bench bench-million train train-smoke semir evaluate tables clean
+.PHONY: demo test milvus promtool lint proto format bench bench-million train train-smoke semir evaluate tables clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -28,6 +28,14 @@ milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a v
 $(MILVUS):
 	$(PYTHON) -m venv .venv-milvus
 	.venv-milvus/bin/python -m pip install --quiet --disable-pip-version-check milvus==2.3.5
+
+promtool: .promtool/promtool  ## What checks deploy/monitoring in the tests, out of Debian's package without installing it
+
+.promtool/promtool:
+	mkdir -p .promtool
+	cd .promtool && apt-get download -q prometheus
+	dpkg --fsys-tarfile .promtool/prometheus_*.deb | tar -x -C .promtool --strip-components=3 ./usr/bin/promtool
+	rm .promtool/prometheus_*.deb
 
 lint: $(VENV)/.dev  ## Style and types
 	$(BIN)/ruff check .
@@ -73,4 +81,4 @@ tables: $(VENV)/.dev  ## The paper's tables, with SemIR's rows if OUT holds it; 
 	  $(if $(wildcard $(OUT)/semir/bundle/config.json),--semir "$(OUT)/semir/bundle")
 
 clean:
-	rm -rf $(VENV) .venv-milvus .venv-proto demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venv-milvus .venv-proto .promtool demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -76,7 +76,7 @@ def test_milvus_asks_for_a_password_and_no_secret_has_a_default() -> None:
 
 def test_every_port_is_bound_to_loopback() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"standalone", "standalone-gpu", "attu"}
+    assert set(ports) == {"standalone", "standalone-gpu", "attu", "encoder", "encoder-gpu"}
     assert all(port.startswith("127.0.0.1:") for bound in ports.values() for port in bound)
 
 
