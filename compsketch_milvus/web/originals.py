@@ -20,10 +20,8 @@ from compsketch_milvus.paging import among
 from compsketch_milvus.records import FACTS, ImageRecord
 from compsketch_milvus.rows import check_id
 from compsketch_milvus.sources.access import Access
-from compsketch_milvus.sources.archives import container
-from compsketch_milvus.sources.naming import file_record
-from compsketch_milvus.sources.remote import is_url, url_record
-from compsketch_milvus.sources.stream import member
+from compsketch_milvus.sources.remote import is_url
+from compsketch_milvus.sources.stored import stored_record
 from compsketch_milvus.web.refusals import Refusal
 from encoders.errors import ImageError
 
@@ -97,20 +95,10 @@ def original(collection: SketchCollection, stored: Stored, access: Access) -> by
     Raises:
         CompsketchError: they cannot be had; the message is for the log, as it names places.
     """
-    record = _attached(collection, stored, access) if collection.attached else _record(stored.source, access)
+    record = _attached(collection, stored, access) if collection.attached else stored_record(stored.source, access)
     if record.error is not None:
         raise ImageError(f"{record.source}: {record.error}")
     return record.content(access.limits.max_bytes)
-
-
-def _record(source: str, access: Access) -> ImageRecord:
-    if is_url(source) and not container(source):
-        return url_record(source, {}, access)
-    if container(source) and not Path(source).exists():
-        return next(member(source, access))
-    if not Path(source).is_absolute():
-        raise ImageError(f"{source}: no absolute path; ingest the photo again")
-    return file_record(Path(source))
 
 
 def _attached(collection: SketchCollection, stored: Stored, access: Access) -> ImageRecord:
