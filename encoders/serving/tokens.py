@@ -1,7 +1,7 @@
 """Who may call: bearer tokens from a file that is read again when it changes, so that they rotate without a restart.
 
-One `NAME TOKEN` a line; one that begins with `#` is a comment. A name may have several tokens, the old and the new while
-clients change over; it is what logs and rate limits know a client by. Only hashes are kept, and all of them are
+One `NAME TOKEN` a line; one that begins with `#` is a comment. A name may have several tokens, the old and the new
+while clients change over; it is what logs and rate limits know a client by. Only hashes are kept, and all of them are
 compared, each in constant time: how long a refusal takes says nothing of any token.
 """
 

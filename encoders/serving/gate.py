@@ -1,0 +1,165 @@
+"""Around every call: whether it is let in, whose it is, what became of it, and one line of the log about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import grpc
+
+from encoders.serving.faults import Closed
+from encoders.serving.statuses import Unauthenticated, status_of
+from encoders.serving.tokens import Tokens
+
+__all__ = ["Call", "Gate", "Tally", "current"]
+
+HEALTH = "/grpc.health.v1.Health/"  # what probes ask, which have no token
+MAX_REQUEST_ID = 128
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Call:
+    """What is known of a call.
+
+    Args:
+        method: its name.
+        request_id: the client's own, from the metadata `x-request-id`.
+        client: the name beside its token, or in its certificate, or its address.
+        rows: that were answered.
+    """
+
+    method: str
+    request_id: str = ""
+    client: str = ""
+    rows: int = 0
+
+
+current: ContextVar[Call] = ContextVar("call")
+
+
+class Tally(Protocol):
+    """Hears of every call."""
+
+    def call(self, method: str, code: str, seconds: float) -> None:
+        """One has ended."""
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Lets calls in while it is open; health is answered in any case.
+
+    Args:
+        tokens: who may call; None lets everybody.
+        tally: hears of every call.
+    """
+
+    def __init__(self, tokens: Tokens | None, tally: Tally) -> None:
+        self._tokens, self._tally = tokens, tally
+        self._shut: str | None = "the server is starting; try again in a while"
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = asyncio.Event()
+
+    def open(self) -> None:
+        """Let calls in, unless it drains."""
+        if not self.draining.is_set():
+            self._shut = None
+
+    def drain(self) -> None:
+        """Let no more in; `draining` is set, for streams to take nothing more."""
+        self._shut = "the server is shutting down; another one may answer"
+        self.draining.set()
+
+    async def idle(self) -> None:
+        """Resolves when no call is under way."""
+        await self._idle.wait()
+
+    async def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
+        """See `grpc.aio.ServerInterceptor`. Requests are parsed behind the gate: those not let in cost nothing."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(HEALTH):
+            return handler
+        details = handler_call_details
+
+        async def unary(raw: bytes, context: Any) -> Any:
+            async with self._around(details, context):
+                return await handler.unary_unary(handler.request_deserializer(raw), context)
+
+        async def stream(raws: AsyncIterator[bytes], context: Any) -> None:
+            async with self._around(details, context):
+                requests = (handler.request_deserializer(raw) async for raw in raws)
+                async with aclosing(handler.stream_stream(requests, context)) as answers:
+                    async for answer in answers:
+                        await context.write(answer)
+
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _around(self, details: Any, context: Any) -> AsyncIterator[None]:
+        started = time.perf_counter()
+        told = dict(details.invocation_metadata or ())
+        call = Call(details.method.rpartition("/")[2], _printable(told.get("x-request-id", "")), _peer(context))
+        current.set(call)
+        self._under_way += 1
+        self._idle.clear()
+        code = grpc.StatusCode.OK
+        try:
+            self._admit(call, told)
+            yield
+        except asyncio.CancelledError:
+            late = context.time_remaining() == 0
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            status = status_of(error)
+            code = status.code
+            await context.abort(status.code, status.message, status.trailers)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+            self._ended(call, code, time.perf_counter() - started)
+
+    def _admit(self, call: Call, told: dict[str, Any]) -> None:
+        if self._tokens is not None:
+            name = self._tokens.name(str(told.get("authorization", "")))
+            if name is None:
+                raise Unauthenticated("this server asks for a token: authorization: Bearer TOKEN")
+            call.client = name
+        if self._shut is not None:
+            raise Closed(self._shut)
+
+    def _ended(self, call: Call, code: grpc.StatusCode, seconds: float) -> None:
+        self._tally.call(call.method, code.name, seconds)
+        fields = {
+            "method": call.method,
+            "client": call.client,
+            "rows": call.rows,
+            "ms": round(seconds * 1000, 1),
+            "code": code.name,
+        }
+        log.info("call", extra={"fields": fields | ({"request_id": call.request_id} if call.request_id else {})})
+
+
+def _peer(context: Any) -> str:
+    """The name in the client's certificate, else its address without the port, which changes."""
+    shown = context.auth_context()
+    names = shown.get("x509_common_name") or shown.get("x509_subject_alternative_name")
+    if names:
+        return str(names[0].decode(errors="replace"))
+    kind, _, address = unquote(context.peer()).partition(":")
+    return address.rpartition(":")[0].strip("[]") if kind.startswith("ipv") else kind
+
+
+def _printable(text: Any) -> str:
+    return "".join(letter for letter in str(text)[:MAX_REQUEST_ID] if letter.isprintable())
