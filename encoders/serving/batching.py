@@ -17,12 +17,11 @@ from time import monotonic
 from typing import Any
 
 from encoders.serving.faults import Closed
-from encoders.serving.lanes import Lane
+from encoders.serving.lanes import Lane, Pace
 from encoders.serving.observer import NoObserver, Observer
 
 QUANTUM = 0.02  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
 RECENT = 1.0  # seconds that an interactive item is remembered as a sign of more
-SMOOTHING = 0.2  # weight of the newest run in the measured pace
 PATIENCE = 10.0  # seconds that closing waits for runs that have begun
 
 # Takes a key and the payloads of a batch; returns as many results, of which an exception settles its own item.
@@ -65,12 +64,13 @@ class Batcher:
         wait: float = 0.0,
         observe: Observer | None = None,
     ) -> None:
-        self.name, self.dead = name, None  # type: tuple[str, BaseException | None]
+        self.name = name
+        self.dead: BaseException | None = None
         self._batch, self._wait, self._observe = batch, wait, observe or NoObserver()
         self._changed = threading.Condition()
         self._waiting: dict[Lane, dict[_Item, None]] = {lane: {} for lane in Lane}  # in their order
         self._running: set[_Item] = set()
-        self._pace = dict.fromkeys(Lane, 0.0)
+        self._pace = {lane: Pace() for lane in Lane}
         self._asked = -inf  # when the last interactive item came
         self._closed = False
         self._threads = [threading.Thread(target=self._work, args=(run,), name=name, daemon=True) for run in runners]
@@ -83,7 +83,7 @@ class Batcher:
 
     def pace(self, lane: Lane) -> float:
         """Seconds a row of a lane takes, as measured, with all threads at work; 0 before the first."""
-        return self._pace[lane] / len(self._threads)
+        return self._pace[lane].seconds / len(self._threads)
 
     async def submit(
         self, key: Hashable, payload: Any, *, lane: Lane, rows: int = 1, deadline: float | None = None
@@ -119,6 +119,8 @@ class Batcher:
         finally:
             if timer is not None:
                 timer.cancel()
+            if future.done() and not future.cancelled():
+                future.exception()  # seen, also by a caller who has gone
             with self._changed:  # if it was given up before a thread took it
                 self._waiting[lane].pop(item, None)
 
@@ -128,8 +130,7 @@ class Batcher:
         for thread in self._threads:
             if thread.ident is not None:
                 await asyncio.to_thread(thread.join, PATIENCE)
-        for item in list(self._running):
-            _settle(item.future, Closed(self._why()))
+        self._fail(list(self._running))
 
     def _work(self, run: Runner) -> None:
         batch: list[_Item] = []
@@ -178,16 +179,16 @@ class Batcher:
         return batch, rows >= limit
 
     def _limit(self, lane: Lane) -> int:
-        pace = self._pace[lane]
+        pace = self._pace[lane].seconds
         if lane is Lane.INTERACTIVE or pace == 0 or monotonic() - self._asked > RECENT:
             return self._batch
         return min(self._batch, max(1, int(QUANTUM / pace)))
 
     def _done(self, batch: list[_Item], results: Sequence[Any], began: float, ended: float) -> None:
         lane, rows = batch[0].lane, sum(item.rows for item in batch)
-        pace = (ended - began) / rows
-        self._pace[lane] += (SMOOTHING if self._pace[lane] else 1.0) * (pace - self._pace[lane])
-        self._running.difference_update(batch)
+        self._pace[lane].add((ended - began) / rows)
+        with self._changed:
+            self._running.difference_update(batch)
         for item, result in zip(batch, results, strict=True):
             _settle(item.future, result)
             self._observe.seconds(f"{self.name}_wait", lane, began - item.arrived)
@@ -196,15 +197,17 @@ class Batcher:
     def _die(self, batch: list[_Item], error: BaseException) -> None:
         self.dead = error
         self._end()
-        for item in batch:
-            _settle(item.future, Closed(self._why()))
+        self._fail(batch)
 
     def _end(self) -> None:
         with self._changed:
             self._closed = True
             left = [item for waiting in self._waiting.values() for item in waiting]
             self._changed.notify_all()
-        for item in left:
+        self._fail(left)
+
+    def _fail(self, items: Sequence[_Item]) -> None:
+        for item in items:
             _settle(item.future, Closed(self._why()))
 
     def _why(self) -> str:
@@ -215,6 +218,8 @@ def _settle(future: asyncio.Future[Any], result: Any) -> None:
     """Gives a future its result or exception, unless its caller has gone or it has one already."""
     if future.done():
         return
+    if isinstance(result, StopIteration):  # no future takes one
+        result = RuntimeError(repr(result))
     if isinstance(result, BaseException):
         future.set_exception(result)
     else:

@@ -18,6 +18,7 @@ from encoders.images import Limits, Photo, load_photo
 LENGTH = struct.Struct("<Q")
 HEAD = struct.Struct("<BIIQ")  # what came of it, width, height, bytes that follow
 READY, DECODED, INVALID, TOO_LARGE = range(4)
+SENTENCE = 4096  # bytes of a message at most
 MEMORY = 1 << 30  # bytes of address space for the interpreter and its libraries
 COST = 16  # bytes a pixel while the costliest formats are decoded: RGBA, float and their copies
 
@@ -31,17 +32,18 @@ def main(descriptor: int, size: int, max_bytes: int, max_pixels: int, seconds: f
 
 def serve(descriptor: int, decode: Callable[[bytes], Photo], seconds: float) -> None:
     """Answers with what `decode` makes of each file; one that takes longer than `seconds` ends the process."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process, also inside a library
     with socket.socket(fileno=descriptor) as peer:
         peer.sendall(HEAD.pack(READY, 0, 0, 0))
         while length := peer.recv(LENGTH.size, socket.MSG_WAITALL):
             content = receive(peer, LENGTH.unpack(length)[0])
-            signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends a process, also inside a library
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             try:
                 photo = decode(bytes(content))
                 kind, width, height, answer = DECODED, photo.width, photo.height, photo.pixels.tobytes()
             except ImageError as error:
                 kind = TOO_LARGE if isinstance(error, ImageLimitError) else INVALID
-                width, height, answer = 0, 0, str(error).encode()
+                width, height, answer = 0, 0, str(error).encode()[:SENTENCE]
             signal.setitimer(signal.ITIMER_REAL, 0)
             peer.sendall(HEAD.pack(kind, width, height, len(answer)))
             peer.sendall(answer)

@@ -15,14 +15,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from encoders.images import Limits, Photo
 from encoders.serving.batching import Batcher
-from encoders.serving.decode_worker import DECODED, HEAD, LENGTH, READY, TOO_LARGE, receive
-from encoders.serving.faults import Reason, Rejected
+from encoders.serving.decode_worker import DECODED, HEAD, LENGTH, READY, SENTENCE, TOO_LARGE, receive
+from encoders.serving.faults import Closed, Reason, Rejected
 from encoders.serving.lanes import Lane
 from encoders.serving.observer import Observer
 
@@ -103,7 +105,9 @@ class Decoders:
         return photo
 
     async def close(self) -> None:
-        """Ends the workers, and fails what waits."""
+        """Ends the workers, also in the middle of a photo, and fails what waits."""
+        for worker in self._workers:
+            worker.retire()
         await self._stage.close()
         await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in self._workers))
 
@@ -115,6 +119,7 @@ class _Worker:
         self._argv, self._size, self._seconds = argv, size, seconds
         self.process: subprocess.Popen[bytes] | None = None
         self._peer: socket.socket | None = None
+        self._retired = False
 
     def __call__(self, key: Any, contents: list[bytes]) -> list[Photo | Rejected]:
         return [self._decode(content) for content in contents]
@@ -123,13 +128,17 @@ class _Worker:
         """Starts the process, unless it runs.
 
         Raises:
+            Closed: It is not to run any more.
             RuntimeError: It ends, or is not ready in `START_SECONDS`.
         """
+        if self._retired:
+            raise Closed("the decode stage is closed")
         if self.process is not None:
             return
-        self._peer, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
+        ours, theirs = socket.socketpair()
+        with theirs, ExitStack() as undo:
+            undo.callback(ours.close)
+            process = subprocess.Popen(
                 self._argv,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -137,14 +146,23 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C is for the server, which drains
                 env={name: os.environ[name] for name in KEPT if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"},
             )
+            undo.pop_all()
+        self.process, self._peer = process, ours
         try:
-            self._peer.settimeout(START_SECONDS)
-            (kind, *_) = HEAD.unpack(receive(self._peer, HEAD.size))
+            ours.settimeout(START_SECONDS)
+            (kind, *_) = HEAD.unpack(receive(ours, HEAD.size))
             if kind != READY:
                 raise OSError("it does not say that it is ready")
         except (EOFError, OSError) as error:
             raise RuntimeError(f"a decode worker does not start ({self.stop()}); run: {self._argv}") from error
-        self._peer.settimeout(self._seconds + GRACE)
+        ours.settimeout(self._seconds + GRACE)
+
+    def retire(self) -> None:
+        """Ends the process for good; a thread that waits for it hears so. Safe to call from another thread."""
+        self._retired = True
+        process = self.process
+        if process is not None:
+            process.kill()
 
     def stop(self) -> str:
         """Ends the process, if it has not ended; how it did, in words."""
@@ -181,8 +199,10 @@ class _Worker:
         peer.sendall(LENGTH.pack(len(content)))
         peer.sendall(content)
         kind, width, height, length = HEAD.unpack(receive(peer, HEAD.size))
+        shape = (self._size, self._size, 3)
+        if length != prod(shape) if kind == DECODED else length > SENTENCE:
+            raise OSError("it does not answer as it should: it is no worker of ours any more")
         answer = receive(peer, length)
         if kind == DECODED:
-            pixels = np.frombuffer(answer, np.uint8).reshape(self._size, self._size, 3)
-            return Photo(pixels, width, height)
-        return Rejected(Reason.TOO_LARGE if kind == TOO_LARGE else Reason.INVALID, answer.decode())
+            return Photo(np.frombuffer(answer, np.uint8).reshape(shape), width, height)
+        return Rejected(Reason.TOO_LARGE if kind == TOO_LARGE else Reason.INVALID, answer.decode(errors="replace"))
