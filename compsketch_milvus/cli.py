@@ -23,6 +23,7 @@ from compsketch_milvus.commands.ingest import ingest, note_failures
 from compsketch_milvus.commands.opening import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
 from compsketch_milvus.commands.project import reproject
 from compsketch_milvus.commands.search import Params, SketchFile, parameters, search
+from compsketch_milvus.commands.serve import serve
 from compsketch_milvus.commands.tables import tables
 from compsketch_milvus.commands.train import train
 from compsketch_milvus.commands.watch import watch
@@ -181,6 +182,7 @@ app.command()(web)
 app.command()(evaluate)
 app.command()(tables)
 app.command()(doctor)
+app.command()(serve)
 
 
 @app.command()
