@@ -5,6 +5,7 @@ import { boxLayer } from "./boxes.js";
 import { h, style } from "./dom.js";
 import { dragsFrom } from "./drag.js";
 import { explanation } from "./explain.js";
+import { icon } from "./icons.js";
 import { scoreText } from "./results-card.js";
 
 export class Details {
@@ -56,14 +57,14 @@ export class Details {
       h("h2", { id: "details-title" }, card.hit.name),
       step(-1, "Photo before", "‹"),
       step(1, "Photo after", "›"),
-      h("button.button.icon.close", { type: "button", "aria-label": "Close", title: "Close", onclick: () => this.close() }, "×"),
+      h("button.button.icon.close", { type: "button", "aria-label": "Close", title: "Close", onclick: () => this.close() }, icon("close")),
     );
   }
 
   #photo({ hit, collection, query }) {
     const source = address(`api/photo/${encodeURIComponent(hit.id)}`, { collection });
-    const image = h("img", { src: source, alt: hit.name, draggable: false, onerror: () => frame.classList.add("missing") });
-    const frame = h("div.frame.large", {}, image, boxLayer(query.boxes, query.colours));
+    const image = h("img", { src: source, alt: hit.name, draggable: false, onerror: () => frame.classList.add("unread") });
+    const frame = h("div.shot.large", {}, image, boxLayer(query.boxes, query.colours));
     if (hit.width && hit.height) style(frame, { "--ratio": (hit.width / hit.height).toFixed(4), "--width": `${hit.width}px` });
     else image.addEventListener("load", () => style(frame, { "--ratio": (image.naturalWidth / image.naturalHeight).toFixed(4) }));
     return frame;
@@ -82,12 +83,12 @@ export class Details {
       {},
       h("p.measure", {}, h("strong", {}, scoreText(hit)), hit.confidence === null || hit.confidence === undefined ? " score" : ` likely · score ${hit.score.toFixed(3)}`),
       h(
-        "div.actions",
+        "div.photo-actions",
         {},
         h("button.button.primary", { type: "button", onclick: () => this.#similar(hit, collection) }, "More like this layout"),
         h("a.button.outlined", { href: address(`api/photo/${encodeURIComponent(hit.id)}`, { collection }), target: "_blank", rel: "noopener" }, "Full size"),
       ),
-      card.query.boxes.length ? h("label.switch", {}, boxes, "The drawing's boxes") : null,
+      card.query.boxes.length ? h("label.tick", {}, boxes, "The drawing's boxes") : null,
       why,
       this.#known(card, frame),
       h("section", {}, h("h3", {}, "Details"), table),

@@ -31,7 +31,7 @@ function show(parts, { list, hint, colours, frame }) {
   const heat = h("canvas.heat", { "aria-hidden": "true" });
   const choose = (which) => {
     const shown = which === ALL ? parts.objects.map((_, index) => index) : [which];
-    paint(heat, shown.map((index) => parts.objects[index].cells), shown.map((index) => rgb(objects[index].querySelector(".dot"))), parts.loudest);
+    paint(heat, shown.map((index) => parts.objects[index].cells), shown.map((index) => rgb(objects[index].querySelector(".spot"))), parts.loudest);
     if (!heat.isConnected) frame.append(heat);
     highlight(which === ALL ? null : which);
     frame.classList.add("explained");
@@ -57,7 +57,7 @@ function highlight(index) {
 }
 
 function option(label, amount, colour, chosen) {
-  const dot = colour ? style(h("span.dot"), { background: colour }) : null;
+  const dot = colour ? style(h("span.spot"), { background: colour }) : null;
   const input = h("input", { type: "radio", name: "heat", onchange: chosen });
   return h("label.part", {}, input, dot, h("span", {}, label), h("span.amount", {}, amount));
 }

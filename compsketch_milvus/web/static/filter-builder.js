@@ -1,6 +1,7 @@
 /** Conditions on the collection's fields, a row each, as one expression in Milvus' own language. */
 
 import { h } from "./dom.js";
+import { icon } from "./icons.js";
 
 const COMPARISONS = {
   text: [
@@ -71,7 +72,7 @@ export class FilterBuilder {
       this.add.focus();
       this.changed();
     };
-    return h("button.button.icon", { type: "button", "aria-label": "Remove the condition", onclick: remove }, "×");
+    return h("button.button.icon", { type: "button", "aria-label": "Remove the condition", onclick: remove }, icon("close"));
   }
 }
 

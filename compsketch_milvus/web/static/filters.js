@@ -23,7 +23,7 @@ export class Filters extends EventTarget {
     this.element.setAttribute("aria-label", "Search settings");
     this.element.append(
       h("div.choices", {}, this.collections, this.count.label, this.threshold.label),
-      h("div.switches", {}, ...[this.rerank, this.words, this.duplicates].filter(Boolean).map(({ label }) => label)),
+      h("div.ticks", {}, ...[this.rerank, this.words, this.duplicates].filter(Boolean).map(({ label }) => label)),
       h("fieldset", {}, h("legend", {}, "Only photos where"), this.builder.element, this.expression.label),
       this.index,
     );
@@ -164,5 +164,5 @@ function labelled(text, input, output = null) {
 
 function switched(text, on, onchange) {
   const input = h("input", { type: "checkbox", defaultChecked: on, onchange });
-  return { input, label: h("label.switch", {}, input, text) };
+  return { input, label: h("label.tick", {}, input, text) };
 }

@@ -21,12 +21,12 @@ export class Card {
       alt: "",
       decoding: "async",
       draggable: false,
-      onerror: () => this.element.classList.add("missing"),
+      onerror: () => this.element.classList.add("unread"),
       onload: ({ target }) => hit.width || this.#shape(target.naturalWidth / target.naturalHeight),
     });
     this.#caption = h("span.name");
     this.#score = h("span.score");
-    this.#frame = h("span.frame", {}, this.#image);
+    this.#frame = h("span.shot", {}, this.#image);
     this.button = h(
       "button.photo",
       { type: "button", onclick: () => open(this), onpointerenter: () => this.#lay(), onfocus: () => this.#lay() },

@@ -17,15 +17,42 @@ import { Grid } from "./results-grid.js";
 import { Status } from "./results-status.js";
 import { loginForm, logout, session } from "./session.js";
 
+/**
+ * Start the results.
+ *
+ * @param {{root: HTMLElement, canvas: SVGSVGElement}} page - root: the section to fill; canvas: what a dragged object may
+ *   be dropped on, in the drawing's pixels.
+ */
+export async function startResults({ root, canvas }) {
+  const connection = new Connection();
+  const status = new Status();
+  const panel = h("div.panel");
+  root.append(panel, status.said);
+  await enter();
+
+  async function enter() {
+    try {
+      const facts = await session();
+      if (facts.login && !facts.user) panel.replaceChildren(loginForm(enter));
+      else new Results({ canvas, connection, status, panel, facts });
+    } catch (error) {
+      panel.replaceChildren(status.notice);
+      status.warn(`${error.message} Trying again …`, { action: ["Try now", () => connection.retry()] });
+      connection.addEventListener("back", enter, { once: true });
+      connection.lost();
+    }
+  }
+}
+
 class Results {
   #like = null; // {id, collection} of the photo whose layout is asked for, in place of the drawing
 
-  /** @param {object} facts - of the session. */
-  constructor(facts) {
-    this.facts = facts;
-    this.filters = new Filters(facts);
+  /** @param {object} page - {canvas, connection, status, panel, facts}: facts of the session. */
+  constructor(page) {
+    Object.assign(this, page);
+    this.filters = new Filters(this.facts);
     this.details = new Details({
-      board,
+      board: this.canvas,
       beside: (card, step) => this.grid.beside(card, step),
       why: (card) => this.#why(card),
       similar: (hit, collection) => this.#similar(hit, collection),
@@ -51,13 +78,13 @@ class Results {
   #build() {
     const leave = this.facts.login ? h("button.button.outlined", { type: "button", onclick: () => this.#leave() }, "Log out") : null;
     this.like = h("div.like", { hidden: true });
-    this.blank = h("div.blank", {}, h("p.blank-title", {}, "Photos gather here"), h("p", {}, "Draw one object or several where you want them. The photos that hold them there come while you draw."));
+    this.blank = this.facts.count === 0 ? blank("No photos yet", `“${this.facts.collection}” is empty. Fill it with: compsketch ingest FOLDER`) : blank("Photos gather here", "Draw one object or several where you want them. The photos that hold them there come while you draw.");
     this.waiting = h("div.waiting", { "aria-hidden": "true" }, ...Array.from({ length: 8 }, () => h("span.tile")));
-    panel.replaceChildren(
-      h("header.results-head", {}, h("h2", {}, "Photos"), status.line, h("div.results-tools", {}, this.filters.opener, leave)),
+    this.panel.replaceChildren(
+      h("header.results-head", {}, h("h2", {}, "Photos"), this.status.line, h("div.results-tools", {}, this.filters.opener, leave)),
       this.filters.element,
       this.like,
-      status.notice,
+      this.status.notice,
       h("span.progress", { "aria-hidden": "true" }),
       this.grid.element,
       this.waiting,
@@ -69,8 +96,8 @@ class Results {
     drawing.subscribe(({ changed, draft }) => changed && this.#drawn(() => (draft ? this.search.soon() : this.search.now())));
     this.filters.addEventListener("change", () => this.search.soon());
     this.filters.addEventListener("failed", ({ detail }) => this.#failed(detail));
-    connection.addEventListener("back", () => this.#back());
-    dragsFrom(this.grid.element, (press) => this.#grabbed(press), { board, drop: (thing, at) => this.#add(thing, at) });
+    this.connection.addEventListener("back", () => this.#back());
+    dragsFrom(this.grid.element, (press) => this.#grabbed(press), { board: this.canvas, drop: (thing, at) => this.#add(thing, at) });
   }
 
   /** The drawing takes over from a photo's layout. */
@@ -90,29 +117,29 @@ class Results {
   #answered(answer, question, took) {
     this.asked = question;
     this.grid.show(answer.hits, question.body.collection, this.#like ? [] : answer.boxes, question.colours);
-    status.answered(answer, took);
+    this.status.answered(answer, took);
     this.#state(answer.hits.length ? "shown" : "none");
   }
 
   #empty() {
     this.asked = null;
     this.grid.show([], this.filters.collection, [], []);
-    status.empty();
+    this.status.empty();
     this.#state("empty");
   }
 
   #failed(error) {
     this.#state(this.grid.cards.length ? "shown" : "failed");
     if (error.needsLogin) return this.#locked();
-    if (!error.unreachable) return status.warn(error.message, this.filters.terms.filter ? { action: ["Reset settings", () => this.filters.reset()] } : {});
-    connection.lost();
+    if (!error.unreachable) return this.status.warn(error.message, this.filters.terms.filter ? { action: ["Reset settings", () => this.filters.reset()] } : {});
+    this.connection.lost();
     const kept = this.grid.cards.length ? " These photos are those of before." : "";
-    status.warn(`${error.message}${kept} Trying again …`, { action: ["Try now", () => connection.retry()] });
+    this.status.warn(`${error.message}${kept} Trying again …`, { action: ["Try now", () => this.connection.retry()] });
   }
 
   async #back() {
-    status.clear();
-    status.say("The server is back.", 0);
+    this.status.clear();
+    this.status.say("The server is back.", 0);
     try {
       this.filters.session = await session();
     } catch (error) {
@@ -129,7 +156,7 @@ class Results {
     );
     this.like.hidden = false;
     this.search.now();
-    panel.scrollIntoView({ block: "nearest" });
+    this.panel.scrollIntoView({ block: "nearest" });
   }
 
   #why(card) {
@@ -153,14 +180,14 @@ class Results {
   async #add(thing, at) {
     try {
       drawing.addObject(await asObject(thing, at, drawing.current()));
-      status.say(`${thing.label ?? "The object"} is in the drawing.`, 0);
+      this.status.say(`${thing.label ?? "The object"} is in the drawing.`, 0);
     } catch {
-      status.warn(`The photo of “${thing.label ?? "the object"}” cannot be read.`);
+      this.status.warn(`The photo of “${thing.label ?? "the object"}” cannot be read.`);
     }
   }
 
   #locked() {
-    status.warn("This session has ended: log in again.", { action: ["Log in", () => this.#leave()] });
+    this.status.warn("This session has ended: log in again.", { action: ["Log in", () => this.#leave()] });
   }
 
   async #leave() {
@@ -169,28 +196,12 @@ class Results {
   }
 
   #state(name) {
-    panel.dataset.state = name;
-    panel.dataset.full = String(this.grid.cards.length > 0);
-    panel.setAttribute("aria-busy", String(name === "asking"));
+    this.panel.dataset.state = name;
+    this.panel.dataset.full = String(this.grid.cards.length > 0);
+    this.panel.setAttribute("aria-busy", String(name === "asking"));
   }
 }
 
-const board = document.querySelector("#board");
-const connection = new Connection();
-const status = new Status();
-const panel = h("div.panel");
-document.querySelector("#results").append(panel, status.said);
-enter();
-
-async function enter() {
-  try {
-    const facts = await session();
-    if (facts.login && !facts.user) panel.replaceChildren(loginForm(enter));
-    else new Results(facts);
-  } catch (error) {
-    panel.replaceChildren(status.notice);
-    status.warn(`${error.message} Trying again …`, { action: ["Try now", () => connection.retry()] });
-    connection.addEventListener("back", enter, { once: true });
-    connection.lost();
-  }
+function blank(title, text) {
+  return h("div.blank", {}, h("p.blank-title", {}, title), h("p", {}, text));
 }
