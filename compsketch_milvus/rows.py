@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ MESSAGE_ROWS = 5000
 PARTITION_KEY_BYTES = 256
 FIELDS_BYTES = 65_536  # so that a row, too, is far from a message's limit: of a vector Milvus takes 131,072 bytes
 SCHEMA_FIELDS = ("id", "source", "width", "height", "vector", "$meta")
+_COLUMNS = frozenset(SCHEMA_FIELDS)
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))  # made once: it is half the work
 
 
 def batches(
@@ -98,9 +101,9 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
         pixels = getattr(record, side)
         if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer) or pixels < 0:
             raise CollectionError(f"{name}: {side} {pixels!r} has to be a whole number of pixels")
-    taken = sorted(set(record.fields) & set(SCHEMA_FIELDS))
+    taken = _COLUMNS & record.fields.keys()
     if taken:
-        raise CollectionError(f"{name}: fields {taken} have the names of columns; rename them")
+        raise CollectionError(f"{name}: fields {sorted(taken)} have the names of columns; rename them")
     if partition_key is not None:
         _check_partition(name, partition_key, record.fields.get(partition_key))
     try:
@@ -122,7 +125,7 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
 
 def size_of(fields: Mapping[str, Any]) -> int:
     """Bytes of fields as JSON. Raises TypeError, ValueError where they cannot be kept as that."""
-    return len(json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8"))
+    return len(_JSON.encode(fields).encode("utf-8")) if fields else 2
 
 
 def _check_partition(name: str, key: str, value: Any) -> None:
@@ -138,9 +141,9 @@ def _vector(record: PhotoVector, dim: int) -> np.ndarray:
         raise CollectionError(
             f"photo {record.id!r}: its vector has shape {vector.shape}, the collection's have ({dim},)"
         )
-    if not np.isfinite(vector).all():
+    norm = math.sqrt(vector @ vector)
+    if not math.isfinite(norm) and not np.isfinite(vector).all():
         raise CollectionError(f"photo {record.id!r}: its vector is not finite")
-    norm = float(np.linalg.norm(vector))
-    if abs(norm - 1) > 1e-2:
+    if not abs(norm - 1) <= 1e-2:
         raise CollectionError(f"photo {record.id!r}: its vector has length {norm:.3g}, not 1; divide it by that")
     return vector
