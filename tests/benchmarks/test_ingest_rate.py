@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 
 from compsketch_milvus import SketchCollection, connect
+from compsketch_milvus.encoder import Encoder
 from encoders.images import load_photo
 
 pytestmark = pytest.mark.benchmark
 
-PHOTOS = 384
+PHOTOS, FEW = 768, 128
 ROUNDS = 3
 
 
@@ -43,7 +44,19 @@ def uri(request, tmp_path: Path) -> str:
     return str(tmp_path / "photos.db") if request.param == "lite" else request.getfixturevalue("milvus_server")
 
 
-def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], uri: str) -> None:
+def seconds_to_ingest(paths: list[Path], name: str, encoder: Encoder, uri: str) -> float:
+    """Of an ingest of its own into a new collection, flush and all."""
+    with SketchCollection.open(name, encoder, uri=uri) as collection:
+        started = time.perf_counter()
+        summary = collection.ingest(paths)
+        taken = time.perf_counter() - started
+        collection.drop()
+    assert summary.indexed == len(paths)
+    return taken
+
+
+def test_ingest_keeps_up_with_the_encoder(photos: list[Path], uri: str) -> None:
+    """What an ingest costs however few photos it has (a server's flush takes seconds) is told apart from its rate."""
     encoder, run = connect(), uuid.uuid4().hex[:8]
     decoded = [load_photo(path, encoder.image_size).pixels for path in photos]
     encoder.encode_images(decoded[:64])  # compiled and warm
@@ -52,12 +65,10 @@ def test_ingest_keeps_85_percent_of_the_encoder_alone(photos: list[Path], uri: s
         started = time.perf_counter()
         encoder.encode_images(decoded)
         alone = len(photos) / (time.perf_counter() - started)
-        with SketchCollection.open(f"round_{run}_{number}", encoder, uri=uri) as collection:
-            started = time.perf_counter()
-            summary = collection.ingest(photos[0].parent)
-            whole = summary.indexed / (time.perf_counter() - started)
-            collection.drop()
-        assert summary.indexed == len(photos)
-        ratios.append(whole / alone)
-        print(f"\nencoder alone {alone:.0f} photos/s, ingest {whole:.0f} photos/s, ratio {whole / alone:.2f}")
-    assert statistics.median(ratios) >= 0.85
+        few = seconds_to_ingest(photos[:FEW], f"few_{run}_{number}", encoder, uri)
+        many = seconds_to_ingest(photos, f"many_{run}_{number}", encoder, uri)
+        rate = (len(photos) - FEW) / (many - few)
+        ratios.append(rate / alone)
+        fixed = few - FEW / rate
+        print(f"\nencoder alone {alone:.0f} photos/s; ingest {rate:.0f} photos/s, {ratios[-1]:.2f}, and {fixed:.1f} s")
+    assert statistics.median(ratios) >= 0.95

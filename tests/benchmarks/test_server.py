@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from statistics import median
 
+import faiss
 import numpy as np
 import pytest
 
@@ -18,8 +19,7 @@ pytestmark = pytest.mark.benchmark
 
 ROWS, QUERIES, REPEATS = 100_000, 200, 200
 SHOWN, RERANKED = 10, 200
-WRITTEN, ROUNDS = 5_000, 5
-MESSAGE = 1_000  # rows of a message
+MESSAGE, MESSAGES = 1_000, 40  # rows of a message, and how many are written in either way
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,16 @@ def nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return np.take_along_axis(best, order, axis=1)
 
 
+def code_limit(queries: np.ndarray, gallery: np.ndarray, true: np.ndarray, params: dict) -> float:
+    """The recall@200 of the same 16-byte code in faiss, all lists looked through: what no number of probes can better."""
+    index = faiss.index_factory(gallery.shape[1], f"IVF{params['nlist']},PQ{params['m']}x{params['nbits']}")
+    index.train(gallery[:: max(1, len(gallery) // 65_536)])
+    index.add(gallery)
+    index.nprobe = index.nlist
+    _, found = index.search(queries, RERANKED)
+    return float(np.mean([len({*row} & {*wanted}) / RERANKED for row, wanted in zip(found, true, strict=True)]))
+
+
 def test_the_index_keeps_what_exact_search_finds(photos, gallery, space, capsys) -> None:
     assert photos.index.type == "IVF_PQ"
     figures = {}
@@ -63,13 +73,15 @@ def test_the_index_keeps_what_exact_search_finds(photos, gallery, space, capsys)
         true = nearest(queries, gallery)
         ranked = [[hit.id for hit in found] for found in search_vectors(photos, queries, SHOWN, rerank=RERANKED)]
         raw = [[hit.id for hit in found] for found in search_vectors(photos, queries, RERANKED, rerank=0)]
-        figures[kind] = (recall(ranked, true, SHOWN), recall(raw, true, SHOWN), recall(raw, true, RERANKED))
+        limit = code_limit(queries, gallery, true, photos.index.params)
+        figures[kind] = (recall(ranked, true, SHOWN), recall(raw, true, SHOWN), recall(raw, true, RERANKED), limit)
     with capsys.disabled():
-        for kind, (after, before, deep) in figures.items():
-            print(f"\n{kind}: recall@10 {after:.4f} re-ranked (in the top 200: {before:.4f}), recall@200 {deep:.3f}")
-    for after, _, deep in figures.values():
+        for kind, (after, before, deep, limit) in figures.items():
+            print(f"\n{kind}: recall@10 {after:.4f} re-ranked (in the top 200: {before:.4f})")
+            print(f"{kind}: recall@200 {deep:.3f}; the same code in faiss, all lists: {limit:.3f}")
+    for after, _, deep, limit in figures.values():
         assert after >= 0.99
-        assert deep >= 0.88
+        assert deep >= 0.95 * limit
 
 
 def p50(*steps: Callable[[int], object]) -> list[float]:
@@ -108,26 +120,25 @@ def test_a_query_costs_little_more_than_the_raw_calls(photos, space, capsys) -> 
 
 
 def test_writing_keeps_nine_tenths_of_a_raw_upsert(space, milvus_server, capsys) -> None:
-    vectors = space.sample(WRITTEN, seed=2)
-    ratios = []
+    vectors = space.sample(MESSAGE, seed=2)
+    raw = ours = 0.0
     with SketchCollection.open(f"bench_{uuid.uuid4().hex[:8]}", Vectors(vectors.shape[1]), uri=milvus_server) as photos:
         try:
-            for number in range(ROUNDS):
-                first = number * 2 * WRITTEN
-                started = time.perf_counter()
-                for start in range(0, WRITTEN, MESSAGE):
-                    rows = [
-                        {"id": f"p{first + i:07}", "source": "x", "width": 640, "height": 480, "vector": vectors[i]}
-                        for i in range(start, start + MESSAGE)
-                    ]
-                    photos.client.upsert(photos.name, rows)
-                raw = time.perf_counter() - started
-                started = time.perf_counter()
-                for start in range(0, WRITTEN, MESSAGE):
-                    photos.upsert([photo(first + WRITTEN + i, vectors[i]) for i in range(start, start + MESSAGE)])
-                ratios.append(raw / (time.perf_counter() - started))
+            for first in range(0, 2 * MESSAGES * MESSAGE, 2 * MESSAGE):
+                for way in ("raw", "ours") if first // MESSAGE % 4 else ("ours", "raw"):
+                    started = time.perf_counter()
+                    if way == "raw":
+                        rows = [
+                            {"id": f"p{first + i:07}", "source": "x", "width": 640, "height": 480, "vector": vector}
+                            for i, vector in enumerate(vectors)
+                        ]
+                        photos.client.upsert(photos.name, rows)
+                        raw += time.perf_counter() - started
+                    else:
+                        photos.upsert([photo(first + MESSAGE + i, vector) for i, vector in enumerate(vectors)])
+                        ours += time.perf_counter() - started
         finally:
             photos.drop()
     with capsys.disabled():
-        print(f"\nupsert of ready vectors: {median(ratios):.2f} of raw; rounds {[round(one, 2) for one in ratios]}")
-    assert median(ratios) >= 0.9
+        print(f"\nupsert of ready vectors: {raw / ours:.2f} of raw, {MESSAGES * MESSAGE / ours:.0f} rows/s")
+    assert raw / ours >= 0.9
