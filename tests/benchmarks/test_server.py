@@ -57,7 +57,7 @@ def nearest(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def code_limit(queries: np.ndarray, gallery: np.ndarray, true: np.ndarray, params: dict) -> float:
-    """The recall@200 of the same 16-byte code in faiss, all lists looked through: what no number of probes can better."""
+    """Recall@200 of the same 16-byte code in faiss, all lists looked through: what no number of probes can better."""
     index = faiss.index_factory(gallery.shape[1], f"IVF{params['nlist']},PQ{params['m']}x{params['nbits']}")
     index.train(gallery[:: max(1, len(gallery) // 65_536)])
     index.add(gallery)
