@@ -193,6 +193,8 @@ class Batcher:
             _settle(item.future, result)
             self._observe.seconds(f"{self.name}_wait", lane, began - item.arrived)
         self._observe.seconds(self.name, lane, ended - began)
+        if self._batch > 1:
+            self._observe.batch(lane, rows)
 
     def _die(self, batch: list[_Item], error: BaseException) -> None:
         self.dead = error

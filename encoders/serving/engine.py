@@ -120,14 +120,9 @@ class Engine:
             raise
         self._watch = asyncio.create_task(self._watching())
 
-    async def drain(self) -> None:
-        """Lets nothing more in (`Closed`), and resolves when all that was let in has its answer."""
-        self._admission.close("the server is shutting down")
-        await self._admission.empty()
-
     async def close(self) -> None:
         """Ends the stages; whoever still waits gets `Closed`. Safe to call twice."""
-        self._admission.close("the server is shutting down")
+        self._admission.close()
         self._checked = False
         if self._watch is not None:
             self._watch.cancel()
@@ -142,10 +137,6 @@ class Engine:
     def depth(self, lane: Lane) -> int:
         """Rows of a lane that are under way, from their admission to their answer."""
         return self._admission.depth(lane)
-
-    async def room(self, lane: Lane) -> None:
-        """Resolves when the lane has room: a stream reads its next message then. See `patient` for what follows."""
-        await self._admission.room(lane)
 
     async def image(
         self,
@@ -169,7 +160,7 @@ class Engine:
             Rejected: The photo is damaged, too large, or brings down what decodes it.
             Busy: The lane is full.
             TimeoutError: The deadline passed.
-            Closed: The engine drains or is closed, or one of its stages has died.
+            Closed: The engine is closed, or one of its stages has died.
         """
         kind = "features" if features else "photo"
         async with self._admitted(kind, lane, size=len(content), patient=patient):

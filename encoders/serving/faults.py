@@ -41,4 +41,4 @@ class Busy(Exception):
 
 
 class Closed(Exception):
-    """The engine drains, is closed, or one of its stages has died: another server may answer."""
+    """The engine is closed, or one of its stages has died: another server may answer."""

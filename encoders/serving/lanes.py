@@ -49,9 +49,7 @@ class Admission:
         self._rows = dict.fromkeys(Lane, 0)
         self._bytes = dict.fromkeys(Lane, 0)
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._closed: str | None = None
+        self._closed = False
 
     def depth(self, lane: Lane) -> int:
         """Rows under way."""
@@ -65,41 +63,29 @@ class Admission:
             Busy: The lane is full, and the caller is not `patient`.
             Closed: Nothing is accepted any more.
         """
-        while self._closed is None and self._full(lane, rows):
+        turn = None
+        while not self._closed and self._full(lane, rows):
             if not patient:
                 raise Busy(self._retry_after(lane))
-            await self._turn(lane)
-        if self._closed is not None:
-            raise Closed(self._closed)
+            turn = await self._turn(lane, first=turn is not None)
+        if self._closed:
+            raise Closed("the server is shutting down")
         self._rows[lane] += rows
         self._bytes[lane] += size
-        self._empty.clear()
         try:
             self._wake(lane)  # what woke this one may have made room for more
             yield
         finally:
             self._rows[lane] -= rows
             self._bytes[lane] -= size
-            if not any(self._rows.values()):
-                self._empty.set()
             self._wake(lane)
 
-    async def room(self, lane: Lane) -> None:
-        """Resolves when the lane has room for one row more, or is closed."""
-        while self._closed is None and self._full(lane, 1):
-            await self._turn(lane)
-        self._wake(lane)  # it only looked: the next one in line may go
-
-    def close(self, why: str) -> None:
+    def close(self) -> None:
         """Lets nothing more in; who waits is told."""
-        self._closed = why
+        self._closed = True
         for waiting in self._waiting.values():
             while waiting:
                 _resolve(waiting.popleft())
-
-    async def empty(self) -> None:
-        """Resolves when nothing is under way."""
-        await self._empty.wait()
 
     def _full(self, lane: Lane, rows: int) -> bool:
         held = self._rows[lane]
@@ -109,15 +95,19 @@ class Admission:
         """Seconds until half of what is under way is done, by then others will have come, too."""
         return min(LONGEST, max(0.01, self._rows[lane] * self._pace(lane) / 2))
 
-    async def _turn(self, lane: Lane) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[lane].append(turn)
+    async def _turn(self, lane: Lane, *, first: bool) -> asyncio.Future[None]:
+        """Waits in line; at its head, if its turn had come and somebody else was faster."""
+        turn, waiting = asyncio.get_running_loop().create_future(), self._waiting[lane]
+        (waiting.appendleft if first else waiting.append)(turn)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # its turn had come: the next one's
-                self._wake(lane)
+            if turn in waiting:
+                waiting.remove(turn)
+            else:
+                self._wake(lane)  # its turn had come: it is the next one's
             raise
+        return turn
 
     def _wake(self, lane: Lane) -> None:
         """Gives the first who still waits a turn, if there is room."""

@@ -22,7 +22,7 @@ class Observer(Protocol):
         """One item waited for a stage so long, or a batch of them took so long in it."""
 
     def batch(self, lane: Lane, rows: int) -> None:
-        """The networks have run on a batch of so many rows."""
+        """A stage that takes batches, the networks, has run on one of so many rows."""
 
     def depth(self, lane: Lane, rows: int) -> None:
         """So many rows of a lane are under way now."""

@@ -18,7 +18,7 @@ from encoders.serving.batching import Batcher
 from encoders.serving.faults import Closed
 from encoders.serving.lanes import Lane
 from encoders.serving.observer import NoObserver
-from tests.encoders.serving.gate import LONG, Gate, on_a_loop, until
+from tests.encoders.serving.stage import LONG, Gate, on_a_loop, until
 
 
 @asynccontextmanager
