@@ -22,8 +22,9 @@ from compsketch_milvus.server import WAIT, guard, pymilvus
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-__all__ = ["GPU_WAIT", "ask_gpu", "await_index", "probe"]
+__all__ = ["GPU_WAIT", "TEMPORARY", "ask_gpu", "await_index", "probe"]
 
+TEMPORARY = "compsketch_gpu_"  # how the names of collections begin that a question is asked with
 GPU_WAIT = 30  # seconds for the index of the few rows of a question; a GPU needs one or two
 PAUSE = 0.5  # seconds between two looks at an index
 ROWS, DIM = 2048, 64  # Milvus leaves segments of fewer than 1024 rows without an index, and calls them indexed
@@ -91,7 +92,7 @@ def await_index(describe: Callable[[], Mapping[str, Any]], wait: int, rows: int 
 @contextmanager
 def _temporary(client: MilvusClient, uri: str) -> Iterator[str]:
     """A collection of a name that is nobody's, dropped at the end whatever happens."""
-    name, kinds = f"compsketch_gpu_{uuid.uuid4().hex}", pymilvus().DataType
+    name, kinds = f"{TEMPORARY}{uuid.uuid4().hex}", pymilvus().DataType
     try:
         with guard("create a temporary collection", uri):
             schema = client.create_schema(auto_id=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compsketch_milvus.doctor.checks import Check, State, reported
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.identity import Identity
-from compsketch_milvus.probing import probe
+from compsketch_milvus.probing import TEMPORARY, probe
 from compsketch_milvus.reach import Place, knock, shake_hands
 from compsketch_milvus.server import WAIT, LoginError, connect_server, guard, lite_path, place_of, public_uri
 from compsketch_milvus.tls import Tls
@@ -57,6 +57,7 @@ def check_milvus(settings: Settings) -> Generator[Check, None, MilvusClient | No
     if place is not None:
         yield from _check_database(client, settings)
         yield from _check_clock(client)
+        yield from _check_leftovers(client, settings)
     return client
 
 
@@ -180,6 +181,17 @@ def _check_clock(client: MilvusClient) -> Iterator[Check]:
         yield Check("clock", State.OK, words)
     else:
         yield Check("clock", State.WARNING, words, "set both by NTP: certificates and logs go by the clock")
+
+
+def _check_leftovers(client: MilvusClient, settings: Settings) -> Iterator[Check]:
+    """Temporary collections of programs that were killed; one that is at work right now has one, too."""
+    failures: list[Check] = []
+    with reported("leftovers", failures), guard("list the collections", settings.uri):
+        left = sorted(name for name in client.list_collections(timeout=WAIT) if name.startswith(TEMPORARY))
+        if left:
+            remedy = "if no program is making or indexing a collection now, drop them"
+            yield Check("leftovers", State.WARNING, f"temporary collections: {', '.join(left)}", remedy)
+    yield from failures
 
 
 def check_collection(client: MilvusClient, settings: Settings, encoder: Encoder | None) -> Iterator[Check]:

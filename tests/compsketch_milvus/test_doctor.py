@@ -191,14 +191,23 @@ def test_a_certificate_that_soon_expires(monkeypatch) -> None:
 class Server:
     """What `diagnose` asks a server, with answers to choose."""
 
-    def __init__(self, version: str = "v2.6.4", ahead: float = 0.0, databases: tuple[str, ...] = ("default",)) -> None:
-        self.version, self.ahead, self.databases = version, ahead, databases
+    def __init__(
+        self,
+        version: str = "v2.6.4",
+        ahead: float = 0.0,
+        databases: tuple[str, ...] = ("default",),
+        collections: tuple[str, ...] = ("photos",),
+    ) -> None:
+        self.version, self.ahead, self.databases, self.collections = version, ahead, databases, collections
 
     def get_server_version(self, timeout: int) -> str:
         return self.version
 
     def list_databases(self, timeout: int) -> list[str]:
         return list(self.databases)
+
+    def list_collections(self, timeout: int) -> list[str]:
+        return list(self.collections)
 
     def has_collection(self, name: str, timeout: int) -> bool:
         return False
@@ -228,6 +237,13 @@ def test_a_server_as_it_should_be(answers) -> None:
     checks = answers()
     assert checks["version"] == ("ok", "Milvus v2.6.4 | ")
     assert [checks[name][0] for name in ("address", "tls", "login", "gpu index", "database", "clock")] == ["ok"] * 6
+    assert "leftovers" not in checks
+
+
+def test_what_a_killed_program_left_behind_is_named(answers) -> None:
+    state, words = answers(collections=("photos", "compsketch_gpu_2", "compsketch_gpu_1"))["leftovers"]
+    assert state == "warning"
+    assert "temporary collections: compsketch_gpu_1, compsketch_gpu_2 | if no program is making" in words
 
 
 def test_a_connection_on_which_nobody_answers_is_closed(answers, monkeypatch) -> None:
