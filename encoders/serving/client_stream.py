@@ -1,0 +1,149 @@
+"""Streams for threads: what `bulk.Flow` wants done, done. The caller's thread reads the source, gets the outcomes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from encoders.serving import bulk
+from encoders.serving.addresses import Address
+from encoders.serving.calls import CallFailed
+from encoders.serving.channel import Link, answers
+from encoders.serving.parcels import Outcome, Parcel, Photos, Sketches
+
+__all__ = ["MESSAGE_BYTES", "MESSAGE_ITEMS", "Stream"]
+
+MESSAGE_ITEMS, MESSAGE_BYTES = 16, 1 << 20  # of a stream: what is there at the moment goes in one, up to this
+ENDING = 5.0  # seconds for a server to say goodbye
+
+
+class Stream:
+    """One flow's threads and connections.
+
+    Args:
+        kind: of the items.
+        links: to the servers.
+        packers: threads that pack.
+        check_open: raises once the client is closed.
+        pause: waits for so many seconds, or until then.
+    """
+
+    def __init__(
+        self,
+        kind: Photos | Sketches,
+        links: Mapping[Address, Link],
+        packers: ThreadPoolExecutor,
+        check_open: Callable[[], None],
+        pause: Callable[[float], object],
+    ) -> None:
+        self._kind, self._links, self._packers = kind, links, packers
+        self._check_open, self._pause = check_open, pause
+        self._events: SimpleQueue[bulk.Event] = SimpleQueue()
+        self._wire: _Wire | None = None
+
+    def carry_out(self, commands: bulk.Commands, source: Iterator[Any]) -> Generator[tuple[int, Outcome], None, None]:
+        """Do what the flow wants; gives the outcomes."""
+        answer: Any = None
+        finished = False
+        try:
+            while True:
+                try:
+                    command = commands.send(answer)
+                except StopIteration:
+                    finished = True
+                    return
+                if isinstance(command, bulk.Give):
+                    yield command.index, command.outcome
+                    answer = None
+                elif isinstance(command, bulk.Take):
+                    answer = next(source, bulk.END)
+                else:
+                    answer = self._do(command)
+        finally:
+            commands.close()
+            self._hang_up(finished)
+
+    def _do(self, command: bulk.Command) -> bulk.Event | None:
+        if isinstance(command, bulk.Look):
+            try:
+                return self._events.get(timeout=command.seconds) if command.seconds else self._events.get_nowait()
+            except Empty:
+                return None
+        self._check_open()
+        if isinstance(command, bulk.Pack):
+            packing = self._packers.submit(self._kind.pack, command.source)
+            packing.add_done_callback(self._packed(command.index))
+        elif isinstance(command, bulk.Send) and self._wire is not None:
+            self._wire.send(command.index, command.parcel)
+        elif isinstance(command, bulk.Pause):
+            self._hang_up(False)
+            self._pause(command.seconds)
+        elif isinstance(command, bulk.Dial):
+            self._hang_up(False)
+            self._wire = _Wire(command, self._links[command.server], self._kind, self._events.put)
+        return None
+
+    def _packed(self, index: int) -> Callable[[Future[Parcel]], None]:
+        def tell(packing: Future[Parcel]) -> None:
+            if not packing.cancelled():
+                self._events.put(bulk.Packed(index, packing.result()))
+
+        return tell
+
+    def _hang_up(self, finished: bool) -> None:
+        if self._wire is not None:
+            self._wire.close(finished)
+            self._wire = None
+
+
+class _Wire:
+    """One stream to one server: gRPC's thread sends what there is, a thread of its own hears the answers."""
+
+    def __init__(
+        self, dial: bulk.Dial, link: Link, kind: Photos | Sketches, tell: Callable[[bulk.Event], None]
+    ) -> None:
+        self._dial, self._kind, self._tell = dial, kind, tell
+        self._out: SimpleQueue[tuple[int, Parcel] | None] = SimpleQueue()
+        self._call = link.stream(kind.stream, self._requests())
+        self._listener = threading.Thread(target=self._listen, name=f"compsketch {dial.server}", daemon=True)
+        self._listener.start()
+
+    def send(self, index: int, parcel: Parcel) -> None:
+        self._out.put((index, parcel))
+
+    def close(self, finished: bool) -> None:
+        """End the stream; where all is answered the server does, on hearing that nothing more comes."""
+        self._out.put(None)
+        if finished:
+            self._listener.join(ENDING)
+        self._call.cancel()
+        self._listener.join(ENDING)
+
+    def _requests(self) -> Iterator[Any]:
+        first = True
+        while (item := self._out.get()) is not None:
+            items, size = [item], item[1].message.ByteSize()
+            while item is not None and len(items) < MESSAGE_ITEMS and size < MESSAGE_BYTES:
+                try:
+                    item = self._out.get_nowait()
+                except Empty:
+                    break
+                if item is not None:
+                    items.append(item)
+                    size += item[1].message.ByteSize()
+            yield self._kind.part(items, first=first)
+            if item is None:
+                return
+            first = False
+
+    def _listen(self) -> None:
+        try:
+            for answer in answers(self._call):
+                self._tell(bulk.Answered(self._dial.server, answer))
+            failure = CallFailed("UNAVAILABLE", "the server ended the stream")
+        except CallFailed as error:
+            failure = error
+        self._tell(bulk.Lost(self._dial.number, failure))
