@@ -34,6 +34,9 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one")] = 50051,
     metrics_host: Annotated[str, typer.Option(help="Address of the metrics")] = "127.0.0.1",
     metrics_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the metrics; 0 takes a free one")] = 9464,
+    health_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port for health checks alone, without TLS, beside the metrics")
+    ] = None,
     token_file: Annotated[
         Path | None, typer.Option(help="Who may call: lines of NAME TOKEN, read again when they change")
     ] = None,
@@ -76,6 +79,7 @@ def serve(
         port=port,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
+        health_port=health_port,
         token_file=token_file,
         tls=_tls(tls_cert, tls_key, tls_client_ca),
         insecure=insecure,
@@ -121,6 +125,7 @@ def _tell(running: Server, as_json: bool) -> None:
         "host": running.options.host,
         "port": running.port,
         "metrics_port": running.metrics_port,
+        "health_port": running.health_port,
         "tls": running.options.tls is not None,
         "models": models,
     }

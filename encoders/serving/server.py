@@ -48,6 +48,8 @@ class ServeOptions:
         port: 0 for a free one.
         metrics_host: where Prometheus asks.
         metrics_port: 0 for a free one.
+        health_port: where at `metrics_host` health alone is told, without TLS, for probes that speak none; 0 for a free
+            one, None for no such port.
         token_file: who may call, see `tokens`; None lets everybody.
         tls: certificates; None for none.
         insecure: whether a public address may do without TLS and tokens.
@@ -68,6 +70,7 @@ class ServeOptions:
     port: int = 50051
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9464
+    health_port: int | None = None
     token_file: str | os.PathLike[str] | None = None
     tls: Tls | None = None
     insecure: bool = False
@@ -88,17 +91,17 @@ class ServeOptions:
                 "--token-file or --tls-client-ca; or spell out --insecure"
             )
 
-    @property
-    def address(self) -> str:
-        """As gRPC takes it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
 
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _address(host: str, port: int) -> str:
+    """As gRPC takes it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Health(health.aio.HealthServicer):
@@ -140,6 +143,7 @@ class Server:
     Attributes:
         port: where it listens, once it does.
         metrics_port: where Prometheus asks, likewise.
+        health_port: where probes ask, if they have a port of their own.
 
     Raises:
         CompsketchError: two encoders are the same, or a file is not what it has to be.
@@ -147,6 +151,7 @@ class Server:
 
     port: int
     metrics_port: int
+    health_port: int | None = None
 
     def __init__(self, encoders: Sequence[Any], options: ServeOptions) -> None:
         self.options = options
@@ -156,6 +161,8 @@ class Server:
         self.models = Models([self._model(encoder) for encoder in encoders])
         self._health = _Health()
         self._server = self._assembled()
+        self._probed = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probed)
         self._open = ExitStack()
         self._watch: asyncio.Task[None] | None = None
 
@@ -183,6 +190,7 @@ class Server:
                 ("grpc.max_receive_message_length", options.limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),  # a port that is taken is an error
+                ("grpc.max_connection_age_ms", 300_000),  # calls end as they would; then clients see who else is there
                 ("grpc.keepalive_time_ms", 60_000),  # a client that is gone without a word holds nothing for long
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
@@ -211,8 +219,12 @@ class Server:
             self.metrics_port = self._open.enter_context(
                 self.metrics.served(self.options.metrics_host, self.options.metrics_port)
             )
-            self.port = self._bind()
+            self.port = _bind(self._server, self.options.host, self.options.port, "--port", self._credentials)
             await self._server.start()
+            if self.options.health_port is not None:
+                health = self.options.metrics_host, self.options.health_port
+                self.health_port = _bind(self._probed, *health, "--health-port")
+                await self._probed.start()
             for model in self.models:
                 await model.engine.start()
         except BaseException:
@@ -222,21 +234,6 @@ class Server:
         self._gate.open()
         await self._health.tell(True)
         self._watch = asyncio.create_task(self._watching())
-
-    def _bind(self) -> int:
-        address = self.options.address
-        try:
-            if self._credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, self._credentials)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise CompsketchError(
-                f"{address} cannot be had: it is taken, or not of this machine; choose another --port"
-            )
-        return int(port)
 
     async def drain(self) -> None:
         """NOT_SERVING, let nothing more in, answer what was let in, close; at most `options.drain` seconds."""
@@ -258,6 +255,7 @@ class Server:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._server.stop(0)
+        await self._probed.stop(0)
         for model in self.models:
             await model.engine.close()
         self._open.close()
@@ -272,6 +270,23 @@ class Server:
                 log.log(logging.INFO if now else logging.ERROR, "serving again" if now else "a model does not encode")
                 await self._health.tell(now)
             before = now
+
+
+def _bind(
+    server: grpc.aio.Server, host: str, port: int, flag: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    """Take an address; the port."""
+    address = _address(host, port)
+    try:
+        if credentials is None:
+            taken = server.add_insecure_port(address)
+        else:
+            taken = server.add_secure_port(address, credentials)
+    except RuntimeError:
+        taken = 0
+    if not taken:
+        raise CompsketchError(f"{address} cannot be had: it is taken, or not of this machine; choose another {flag}")
+    return int(taken)
 
 
 async def serve(encoders: Sequence[Any], options: ServeOptions, ready: Callable[[Server], None]) -> None:

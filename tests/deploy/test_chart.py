@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+
+from compsketch_milvus import cli
 
 CHART = Path(__file__).parents[2] / "deploy" / "encoder" / "chart"
 KUBERNETES = ("1.27.0", "1.31.0", "1.37.0")
@@ -141,6 +144,24 @@ def test_a_pod_has_time_to_drain() -> None:
     spec = pod(SECRETS | {"drainSeconds": 90})
     assert "--drain=90" in spec["containers"][0]["args"]
     assert spec["terminationGracePeriodSeconds"] > 90 + 5  # of preStop
+
+
+def test_probes_ask_for_health_in_the_clear_whatever_clients_have_to_show() -> None:
+    for values in (SECRETS, BARE, FULL):
+        [container] = pod(values)["containers"]
+        probes = [container[f"{name}Probe"] for name in ("startup", "readiness", "liveness")]
+        assert [probe["grpc"] for probe in probes] == [{"port": 50052}] * 3
+        assert "--metrics-host=0.0.0.0" in container["args"]  # health listens there, too
+
+
+def test_every_flag_is_one_that_the_server_knows() -> None:
+    serve = typer.main.get_command(cli.app).commands["serve"]
+    context = serve.make_context("serve", [*pod(FULL)["containers"][0]["args"], "--health-port=50052"])
+    assert context.params["token_file"] == Path("/etc/compsketch/tokens/list")
+    assert context.params["tls_client_ca"] == Path("/etc/compsketch/tls/ca.crt")
+    assert context.params["encoder"] == FULL["encoders"]
+    assert context.params["queue"] == 4096
+    assert context.params["drain"] == 60
 
 
 def test_service_budget_policy_and_monitor_mean_the_pods_of_the_deployment() -> None:

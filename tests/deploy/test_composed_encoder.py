@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+
+from compsketch_milvus import cli
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
 VARIABLE = re.compile(r"\$\{\w+(?::\?[^}]*|-(?P<default>[^}]*))\}")
@@ -48,10 +51,15 @@ def test_milvus_alone_starts_without_an_encoder() -> None:
 
 def test_tokens_are_a_file_that_the_user_makes_and_nobody_may_do_without() -> None:
     assert CPU["secrets"] == ["encoder_tokens"]
-    assert CPU["command"][CPU["command"].index("--tokens") + 1] == "/run/secrets/encoder_tokens"
+    assert CPU["command"][CPU["command"].index("--token-file") + 1] == "/run/secrets/encoder_tokens"
     file = FILE.parent / COMPOSED["secrets"]["encoder_tokens"]["file"]
     ignored = (FILE.parent / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert f"/{file.parent.relative_to(FILE.parent)}/" in ignored
+
+
+def test_the_server_knows_every_flag() -> None:
+    serve = typer.main.get_command(cli.app).commands["serve"]
+    assert serve.make_context("serve", list(CPU["command"])).params["insecure"] is True
 
 
 def test_the_encoder_may_do_nothing_but_serve_on_loopback() -> None:

@@ -62,8 +62,10 @@ def test_the_context_makes_a_package_with_bundle_protocol_and_command(tmp_path: 
 
 def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_serves() -> None:
     assert re.search(r"^USER 10001:10001$", LAST, re.MULTILINE)
-    assert "HEALTHCHECK" in LAST
-    assert 'ENTRYPOINT ["compsketch", "serve"]' in LAST
+    assert 'ENTRYPOINT ["compsketch", "serve", "--health-port=50052"]' in LAST
+    assert re.search(
+        r'^HEALTHCHECK .+\n    CMD \["python", "-m", "encoders.serving.probe", "50052"\]$', LAST, re.MULTILINE
+    )
     assert not re.search(r"^(ENV|ARG)\b.*(TOKEN|SECRET|PASSWORD)", TEXT, re.MULTILINE | re.IGNORECASE)
 
 

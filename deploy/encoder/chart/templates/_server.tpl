@@ -9,7 +9,7 @@
 - --encoder={{ . }}
 {{- end }}
 {{- if .Values.tokens.existingSecret }}
-- --tokens=/etc/compsketch/tokens/{{ .Values.tokens.key }}
+- --token-file=/etc/compsketch/tokens/{{ .Values.tokens.key }}
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - --tls-cert=/etc/compsketch/tls/tls.crt
@@ -23,14 +23,5 @@
 {{- end }}
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
-{{- end }}
-{{- end }}
-
-{{- /* The kubelet's own gRPC probe speaks no TLS. */ -}}
-{{- define "encoder.probe" -}}
-{{- if .Values.tls.existingSecret -}}
-exec: { command: [python, -m, encoders.serving.probe] }
-{{- else -}}
-grpc: { port: 50051 }
 {{- end }}
 {{- end }}
