@@ -24,6 +24,7 @@ from compsketch_milvus.commands.opening import EncoderSpec, Filter, Json, Name, 
 from compsketch_milvus.commands.project import reproject
 from compsketch_milvus.commands.search import Params, SketchFile, parameters, search
 from compsketch_milvus.commands.serve import serve
+from compsketch_milvus.commands.study import study
 from compsketch_milvus.commands.tables import tables
 from compsketch_milvus.commands.train import train
 from compsketch_milvus.commands.watch import watch
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
+app.add_typer(study, name="study")
 
 
 def main() -> None:

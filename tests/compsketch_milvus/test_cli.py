@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("ingest", "watch", "search", "info", "index", "delete", "attach", "search-attached", "reproject", "doctor"),
-    *("train", "data", "evaluate", "tables", "render", "demo", "serve"),
+    *("train", "data", "evaluate", "tables", "render", "demo", "serve", "study"),
 )
 
 
@@ -27,10 +27,12 @@ def test_every_command_has_help_and_is_in_the_readme(program, command):
 
 STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all", "semir", "calibration")]
 SETS = ("openimages", "coco", "voc", "quickdraw", "tuberlin", "sketchy", "sets", "queries")
-GROUPS = [*STAGES, *(("data", name) for name in SETS)]
+STUDY = ("prepare", "serve", "report", "export")
+GROUPS = [*STAGES, *(("data", name) for name in SETS), *(("study", name) for name in STUDY)]
+ALONE = [(name,) for name in COMMANDS if name not in ("train", "data", "study")]
 
 
-@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS if name not in ("train", "data")), *GROUPS])
+@pytest.mark.parametrize("command", [*ALONE, *GROUPS])
 def test_every_command_has_json(program, command):
     program(*command, "--help", database=False)
     assert "--json" in program.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from encoders.evaluation.tables.table import Cell, Figure, Table
@@ -28,25 +29,32 @@ def to_json(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A heading, the table, its notes and what made it."""
-    numeric = [all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
-    lines = [
-        f"# {table.title}",
-        "",
-        _line(table.columns),
-        _line(["---:" if right else "---" for right in numeric]),
-        *(_line([shown(cell) for cell in row]) for row in table.rows),
-        "",
-        *(f"- {note}" for note in table.notes),
-    ]
     made = table.provenance
     data = ", ".join(f"{name} {value}" for name, value in made.data.items())
     encoders = ", ".join(f"{role} {fingerprint}" for role, fingerprint in made.encoders.items())
-    lines += [
+    lines = [
+        *section(table.title, table.columns, table.rows, table.notes),
         "- In brackets: 95 % bootstrap intervals over queries (BCa; percentiles where a ratio is shown).",
         "",
         f"`{made.command}`, seed {made.seed}. Data: {data}. Encoders: {encoders}. Machine: {made.machine}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def section(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]], notes: Sequence[str] = (), *, level: int = 1
+) -> list[str]:
+    """Lines of Markdown: a heading of some level, a table, and notes."""
+    numeric = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    return [
+        f"{'#' * level} {title}",
+        "",
+        _line(columns),
+        _line(["---:" if right else "---" for right in numeric]),
+        *(_line([shown(cell) for cell in row]) for row in rows),
+        "",
+        *(f"- {note}" for note in notes),
+    ]
 
 
 def shown(cell: Cell) -> str:
@@ -67,5 +75,5 @@ def _digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _line(cells: list[str] | tuple[str, ...]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
