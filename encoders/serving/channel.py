@@ -29,6 +29,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", 256 * 2**20),
 ]
 RETRY_AFTER = "retry-after-ms"
+OVERTAKEN = "Internal error from Core"  # what grpc.aio makes of a status that comes while it sends
 
 
 @dataclass(frozen=True)
@@ -185,4 +186,7 @@ def failed(error: Any) -> CallFailed:
                 wait = max(0.0, float(value) / 1000)
             except ValueError:
                 wait = None
-    return CallFailed(error.code().name, error.details() or "", wait)
+    status, details = error.code().name, error.details() or ""
+    if status == "INTERNAL" and details == OVERTAKEN:
+        status, details = "UNAVAILABLE", "the stream broke off while something was being sent"
+    return CallFailed(status, details, wait)
