@@ -13,6 +13,7 @@ const [LEAST, MOST] = [0.5, 8]; // zoom
 export class Board {
   #size = { width: 1, height: 1 };
   #view = { x: 0, y: 0, zoom: 1 };
+  #density = 1;
   #rect = null; // of the SVG on the screen, until something may have moved it
   #drawn = new Map(); // id -> {object, element}
 
@@ -35,9 +36,14 @@ export class Board {
   }
 
   /** Canvas pixels in one pixel of the screen. */
-  get unit() {
+  get scale() {
     const { width } = this.rect;
     return width ? this.#size.width / this.#view.zoom / width : 1;
+  }
+
+  /** Canvas pixels in a sixteenth of the page's type size: what handles and reaches are measured in. */
+  get unit() {
+    return this.scale * this.#density;
   }
 
   get rect() {
@@ -48,7 +54,7 @@ export class Board {
   /** Where an event is, in canvas pixels. */
   point({ clientX, clientY }) {
     const { left, top } = this.rect;
-    return [this.#view.x + (clientX - left) * this.unit, this.#view.y + (clientY - top) * this.unit];
+    return [this.#view.x + (clientX - left) * this.scale, this.#view.y + (clientY - top) * this.scale];
   }
 
   /** Zoom by a factor about a point of the canvas, which stays where it is on the screen. */
@@ -123,6 +129,7 @@ export class Board {
 
   #look() {
     this.#rect = null;
+    this.#density = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
     const { x, y, zoom } = this.#view;
     this.root.setAttribute("viewBox", `${x} ${y} ${this.#size.width / zoom} ${this.#size.height / zoom}`);
     this.root.style.setProperty("--unit", this.unit);

@@ -59,7 +59,7 @@ export async function startCanvas() {
   board.objects.addEventListener("focusin", ({ target }) => store.select(target.dataset.id));
   addEventListener("compsketch:highlight", ({ detail: { index } }) => board.highlight(index));
   loadWords();
-  startExamples(get("empty"), get("examples"));
+  startExamples(get("lead"), get("examples"));
   await begin();
   return board.root;
 }
@@ -104,13 +104,17 @@ function startButtons(board, help) {
     "help-open": help,
     "open-file": () => get("file").click(),
     "zoom-in": () => board.zoomBy(1.25),
+    "zoom-in-item": () => board.zoomBy(1.5),
     "zoom-out": () => board.zoomBy(0.8),
     "zoom-reset": () => board.showAll(),
     clear: () => store.update((document) => (document.objects.length || document.underlay ? { ...document, objects: [], underlay: null } : document)),
   };
   for (const [id, run] of Object.entries(clicks)) get(id).addEventListener("click", run);
   for (const button of document.querySelectorAll("[data-save]")) button.addEventListener("click", () => save(button.dataset.save));
-  board.root.addEventListener("look", () => (get("zoom-reset").textContent = `${Math.round(board.zoom * 100)} %`));
+  board.root.addEventListener("look", () => {
+    get("zoom-reset").textContent = `${Math.round(board.zoom * 100)} %`;
+    get("zoom").classList.toggle("zoomed", board.zoom !== 1);
+  });
 }
 
 /** The menu of the canvas' shape and the photo underneath. */

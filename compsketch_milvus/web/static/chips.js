@@ -23,7 +23,7 @@ export function startChips(root) {
       show(button, object, index, object.id === selection?.id);
       if (root.children[index] !== button) root.insertBefore(button, root.children[index]);
     });
-    next.hidden = document.objects.length === 0;
+    root.hidden = document.objects.length === 0;
     next.setAttribute("aria-pressed", String(!selection));
   });
 }

@@ -6,8 +6,12 @@ import { h, style } from "./dom.js";
 import { fromSketch } from "./strokes.js";
 import { pathOf } from "./svg.js";
 
-export function startExamples(root, list) {
-  subscribe(({ document }) => (root.hidden = document.objects.length > 0 || document.underlay !== null));
+export function startExamples(lead, list) {
+  subscribe(({ document }) => {
+    const isEmpty = document.objects.length === 0;
+    lead.hidden = !isEmpty || document.underlay !== null;
+    list.hidden = !isEmpty;
+  });
   load(list);
 }
 
@@ -16,7 +20,7 @@ async function load(list) {
     const examples = await call("api/examples");
     list.replaceChildren(...examples.slice(0, 3).map(card));
   } catch {
-    list.hidden = true; // they are a courtesy; the results' half says what is wrong with the server
+    // They are a courtesy; the results' half says what is wrong with the server.
   }
 }
 

@@ -24,14 +24,12 @@ export function startInspector(root) {
     parts.swatches,
     h("div.inspector-row", {}, parts.weightField, parts.actions),
   );
-  const hint = h("p.inspector-hint");
+  const hint = h("p.inspector-hint", {}, "The next stroke begins a new object, in a colour of its own.");
   root.append(form, hint);
   subscribe(({ document, selection: object }) => {
+    root.hidden = document.objects.length === 0;
     form.hidden = !object;
     hint.hidden = Boolean(object);
-    hint.textContent = document.objects.length
-      ? "The next stroke begins a new object, in a colour of its own."
-      : "Each object gets a colour of its own. A word for it is welcome, and never needed.";
     if (object) show(parts, object, document.objects);
   });
   return { askWord: () => parts.label.focus(), label: parts.label };
@@ -82,7 +80,7 @@ function weightPart() {
       gesture.key = null;
     },
   });
-  return { wanted, weight, shown, weightField: h("label.field.weight", {}, h("span", {}, "Counts"), weight, shown) };
+  return { wanted, weight, shown, weightField: h("label.field.weight", {}, h("span", {}, "Weight"), weight, shown) };
 }
 
 function actionPart() {

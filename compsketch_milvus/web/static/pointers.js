@@ -101,8 +101,8 @@ export class Pointers {
     let last = start;
     return {
       move: (_, event) => {
-        const { unit } = this.board;
-        this.board.panBy((event.clientX - last.clientX) * unit, (event.clientY - last.clientY) * unit);
+        const { scale } = this.board;
+        this.board.panBy((event.clientX - last.clientX) * scale, (event.clientY - last.clientY) * scale);
         last = event;
       },
       end: () => {},
@@ -123,8 +123,8 @@ export class Pointers {
       pinch: true,
       move: () => {
         const now = spread();
-        const { unit } = this.board;
-        this.board.panBy((now.middle.clientX - last.middle.clientX) * unit, (now.middle.clientY - last.middle.clientY) * unit);
+        const { scale } = this.board;
+        this.board.panBy((now.middle.clientX - last.middle.clientX) * scale, (now.middle.clientY - last.middle.clientY) * scale);
         this.board.zoomBy(now.distance / last.distance, this.board.point(now.middle));
         last = now;
       },
@@ -139,7 +139,7 @@ export class Pointers {
       this.board.zoomBy(Math.exp(-event.deltaY * WHEEL * (event.deltaMode ? 16 : 1)), this.board.point(event));
     } else if (this.board.zoom > 1) {
       event.preventDefault();
-      this.board.panBy(-event.deltaX * this.board.unit, -event.deltaY * this.board.unit);
+      this.board.panBy(-event.deltaX * this.board.scale, -event.deltaY * this.board.scale);
     }
   }
 }
