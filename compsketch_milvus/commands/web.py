@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["web"]
 
 CONNECTIONS, GRACE_SECONDS = 1000, 5
+_MAKE = "openssl rand -hex 24"
 
 
 @command
@@ -79,11 +81,14 @@ def web(
 def _secret(file: Path) -> str:
     from compsketch_milvus.web.login import MIN_TOKEN
 
-    secret = file.read_text("utf-8").strip()
+    try:
+        secret = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompsketchError(f"{file}: cannot be read as the secret ({error}); make one: {_MAKE} > {file}") from error
     if len(secret) < MIN_TOKEN:
         raise CompsketchError(
             f"{file}: a secret of {len(secret)} letters could be guessed; {MIN_TOKEN} or more it has to have: "
-            f"openssl rand -hex 24 > {file}"
+            f"{_MAKE} > {file}"
         )
     return secret
 
@@ -92,8 +97,7 @@ def _check_reach(host: str, secret: str | None, pair: tuple[Path | None, Path | 
     """Refuse to serve other machines openly."""
     from compsketch_milvus.web.protection import is_loopback
 
-    if (pair[0] is None) != (pair[1] is None):
-        raise CompsketchError("--tls-cert and --tls-key go together: give both, or neither")
+    _check_pair(*pair)
     if is_loopback(host):
         return
     if secret is None:
@@ -106,6 +110,18 @@ def _check_reach(host: str, secret: str | None, pair: tuple[Path | None, Path | 
             f"--host {host}: without TLS the secret is sent in the clear; give --tls-cert and --tls-key, or --insecure "
             "where a proxy in front has TLS"
         )
+
+
+def _check_pair(tls_cert: Path | None, tls_key: Path | None) -> None:
+    if (tls_cert is None) != (tls_key is None):
+        raise CompsketchError("--tls-cert and --tls-key go together: give both, or neither")
+    if tls_cert is None or tls_key is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls_cert, tls_key, password=lambda: b"")  # without one, it would ask
+    except OSError as error:
+        raise CompsketchError(f"{tls_cert}, {tls_key}: no certificate with its key, in PEM ({error})") from error
 
 
 def _where(uri: str | None, collection: str | None, token: str | None) -> dict[str, Any]:
@@ -132,8 +148,8 @@ def _app(encoder: str | None, options: Options) -> Any:
 
     network, where = connect(encoder), options.where
     try:
-        more = {"token": where.token, "db_name": where.db_name}
-        SketchCollection.open(where.collection, network, uri=where.uri, create=False, **more).close()
+        more: dict[str, Any] = {"token": where.token, "db_name": where.db_name, "create": False}
+        SketchCollection.open(where.collection, network, uri=where.uri, **more).close()
     except ServerError as error:
         if not error.transient:
             raise

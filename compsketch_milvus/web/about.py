@@ -14,7 +14,6 @@ from compsketch_milvus.web import models
 from compsketch_milvus.web.models import FieldInfo, Health, LoginRequest, Session
 from compsketch_milvus.web.refusals import Refusal
 from compsketch_milvus.web.site import CollectionName, Site
-from compsketch_milvus.web.sketches import vocabulary
 from encoders.query import MAX_OBJECTS
 from encoders.sketch import MAX_LABEL, MAX_POINTS
 
@@ -88,13 +87,14 @@ def _reached(collection: SketchCollection) -> None:
 
 def _encoder_info(encoder: Any) -> models.EncoderInfo:
     calibrated = isinstance(encoder, Calibrated) and getattr(encoder, "calibration", True) is not None
-    told: dict[str, Any] = {"name": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-    can: dict[str, Any] = {
-        "words": bool(vocabulary(encoder)),
-        "explains": isinstance(encoder, Explaining),
-        "calibrated": calibrated,
-    }
-    return models.EncoderInfo(**told, **can)
+    return models.EncoderInfo(
+        name=encoder.name,
+        fingerprint=encoder.fingerprint,
+        dim=encoder.dim,
+        words=getattr(encoder, "vocabulary", None) != [],
+        explains=isinstance(encoder, Explaining) and getattr(encoder, "explains", True),
+        calibrated=calibrated,
+    )
 
 
 def _fields(collection: SketchCollection) -> list[FieldInfo]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from compsketch_milvus.terms import RERANK
+from encoders import cutout
 from encoders.query import MAX_OBJECTS
 from encoders.sketch import MAX_LABEL, MAX_POINTS, MAX_SIDE, MAX_WEIGHT, Sketch
 
@@ -33,7 +34,7 @@ __all__ = [
 MAX_HITS = 200
 MAX_STROKES = 5000  # an object
 MAX_COORDINATE = 1_000_000.0
-MAX_PHOTO = 4_000_000  # characters of base64
+MAX_PHOTO = cutout.MAX_BYTES * 4 // 3 + 4  # characters of base64
 MAX_FILTER = 2000
 MAX_RERANK = 2000
 
@@ -59,7 +60,7 @@ class DrawnObject(_Sent):
     bbox: Box | None = None
     weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)] = 1.0
     strokes: Annotated[list[Stroke], Field(max_length=MAX_STROKES)] | None = None
-    photo: Annotated[str, Field(max_length=MAX_PHOTO)] | None = Field(None, description="base64 of a JPEG or a PNG")
+    photo: Annotated[str, Field(max_length=MAX_PHOTO)] | None = Field(None, description="base64 of a JPEG, PNG or WebP, cut out of a photo")
 
 
 class Drawing(_Sent):

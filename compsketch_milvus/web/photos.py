@@ -29,6 +29,7 @@ from compsketch_milvus.web.models import Details
 from compsketch_milvus.web.originals import Stored, last_part, look_up, original, printed
 from compsketch_milvus.web.refusals import Refusal
 from compsketch_milvus.web.site import CollectionName, Site
+from encoders.errors import ImageError
 from encoders.images import read_image
 
 __all__ = ["routes"]
@@ -139,7 +140,7 @@ class Pictures:
             return made
         except ServerError:
             raise
-        except CompsketchError as error:
+        except (CompsketchError, OSError) as error:
             _log.info("photo %r: %s", stored.id, error)
             self._failed[key] = time.monotonic() + FAILED_SECONDS
             if len(self._failed) > MOST_FAILED:
@@ -155,13 +156,18 @@ def _thumbnail(content: bytes | Path, access: Access, size: int) -> bytes:
 
 def _full(content: bytes | Path, access: Access) -> tuple[bytes, str]:
     if isinstance(content, Path):
-        size = content.stat().st_size
-        data = b"" if size > access.limits.max_bytes else content.read_bytes()
-    else:
-        data = content
-    image = read_image(data or content, limits=access.limits, draft=1)  # all of it is read, whatever the scale
-    kind = _type_of(data)
-    return (data, kind) if kind is not None else (_jpeg(image), "image/jpeg")
+        content = _read(content, access.limits.max_bytes)
+    kind = _type_of(content)
+    image = read_image(content, limits=access.limits, draft=1 if kind else None)  # at any scale it is read to its end
+    return (content, kind) if kind is not None else (_jpeg(image), "image/jpeg")
+
+
+def _read(path: Path, most: int) -> bytes:
+    """A file's bytes; more than it may have, by one, where it has more."""
+    if not path.is_file():  # a pipe, or a device that never ends
+        raise ImageError(f"{path}: not a regular file")
+    with open(path, "rb") as file:
+        return file.read(most + 1)
 
 
 def _type_of(data: bytes) -> str | None:

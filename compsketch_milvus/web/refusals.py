@@ -21,6 +21,7 @@ from encoders.errors import ImageError
 
 __all__ = ["Refusal", "answer", "broken", "install"]
 
+LONGEST = 400  # letters of a line
 AWAY_SECONDS = 2  # after which it is worth asking again
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ def answer(refusal: Refusal) -> JSONResponse:
     headers = {"Cache-Control": "no-store"}
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(refusal.retry_after)))
-    return JSONResponse({"error": " ".join(refusal.line.split())}, refusal.status, headers)
+    line = " ".join(refusal.line.split())
+    if len(line) > LONGEST:  # it repeats what was sent; what is wrong with it stands at the end
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    return JSONResponse({"error": line}, refusal.status, headers)
 
 
 def broken(error: BaseException) -> Refusal:

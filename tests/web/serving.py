@@ -44,11 +44,13 @@ def judging_encoder() -> Encoder:
 def layout(number: int) -> list[dict[str, Any]]:
     """The objects of a photo: one to three, at places drawn from its number; in fractions of the photo."""
     rng = np.random.default_rng(number)
-    cells = rng.choice(9, size=1 + number % 3, replace=False)
+    cells = rng.choice(9, size=1 + number % 3, replace=False).tolist()
     objects = []
     for cell in cells:
-        x, y = (cell % 3) / 3 + 0.03, (cell // 3) / 3 + 0.03
-        objects.append({"label": WORDS[(number + cell) % len(WORDS)], "box": [x, y, x + 0.27, y + 0.27]})
+        x, y = round(cell % 3 / 3 + 0.03, 4), round(cell // 3 / 3 + 0.03, 4)
+        objects.append(
+            {"label": WORDS[(number + cell) % len(WORDS)], "box": [x, y, round(x + 0.27, 4), round(y + 0.27, 4)]}
+        )
     return objects
 
 
