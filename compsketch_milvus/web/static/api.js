@@ -2,6 +2,7 @@
 
 const PATIENCE = 30_000; // ms until an answer is given up
 const BUSY_TRIES = 3; // asks of a server that says "later" (429), each after the pause that it names
+const PAGE = Math.random().toString(36).slice(2); // a newer search of this page takes the place of one that still waits
 const GONE = new Set([502, 503, 504]); // a proxy speaks for a server that is not there
 
 export class ApiError extends Error {
@@ -67,7 +68,7 @@ function request(body, signal) {
   const timeout = AbortSignal.timeout(PATIENCE);
   const init = { headers, signal: signal ? AbortSignal.any([signal, timeout]) : timeout, credentials: "same-origin" };
   if (body === undefined) return init;
-  headers["X-Compsketch"] = "1";
+  Object.assign(headers, { "X-Compsketch": "1", "X-Compsketch-Page": PAGE });
   if (body instanceof FormData) return { ...init, method: "POST", body };
   headers["Content-Type"] = "application/json";
   return { ...init, method: "POST", body: JSON.stringify(body) };

@@ -8,7 +8,7 @@ const SVG_TAGS = new Set(["svg", "rect", "text", "g", "path", "line", "circle", 
  *
  * @param {string} tag - "button", or with classes "button.quiet".
  * @param {object} [properties] - "onclick" and the like add a listener; a property of the element is set as such, all
- *   else as an attribute; undefined, null and false are left out.
+ *   else as an attribute, left out where it is false; undefined and null are no properties.
  * @param {...(Node|string|null)} children
  */
 export function h(tag, properties = {}, ...children) {
@@ -17,10 +17,10 @@ export function h(tag, properties = {}, ...children) {
   const element = svg ? document.createElementNS(SVG, name) : document.createElement(name);
   if (classes.length) element.classList.add(...classes);
   for (const [key, value] of Object.entries(properties)) {
-    if (value === undefined || value === null || value === false) continue;
+    if (value === undefined || value === null) continue;
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (!svg && key in element && key !== "list" && key !== "form") element[key] = value;
-    else element.setAttribute(key, value === true ? "" : value);
+    else if (value !== false) element.setAttribute(key, value === true ? "" : value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;

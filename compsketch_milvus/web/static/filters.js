@@ -85,10 +85,10 @@ export class Filters extends EventTarget {
     const changed = () => this.#changed();
     const counts = COUNTS.filter((count) => count <= largest);
     const options = (counts.length ? counts : [largest]).map((count) => h("option", { value: count, defaultSelected: count === USUAL }, count));
-    this.count = labelled("Photos", h("select", { onchange: changed }, ...options));
+    this.count = labelled("How many", h("select", { onchange: changed }, ...options));
     this.threshold = labelled(
       calibrated ? "At least this likely" : "At least this score",
-      h("input", { type: "range", min: 0, max: 99, step: 1, defaultValue: 0, oninput: () => (this.#thresholdSaid(), this.#changed()) }),
+      h("input", { id: "threshold", type: "range", min: 0, max: 99, step: 1, defaultValue: 0, oninput: () => (this.#thresholdSaid(), this.#changed()) }),
       h("output"),
     );
     this.rerank = switched("Exact re-rank", true, changed);
@@ -159,7 +159,7 @@ export class Filters extends EventTarget {
 }
 
 function labelled(text, input, output = null) {
-  return { input, output, label: h("label.choice", {}, h("span", {}, text, output), input) };
+  return { input, output, label: h("label.choice", { htmlFor: input.id || undefined }, h("span", {}, text, output), input) };
 }
 
 function switched(text, on, onchange) {
