@@ -108,7 +108,9 @@ class Gate(grpc.aio.ServerInterceptor):
     async def _around(self, details: Any, context: Any) -> AsyncIterator[None]:
         started = time.perf_counter()
         told = dict(details.invocation_metadata or ())
-        call = Call(details.method.rpartition("/")[2], _printable(told.get("x-request-id", "")), _peer(context))
+        call = Call(
+            details.method.rpartition("/")[2], str(told.get("x-request-id", ""))[:MAX_REQUEST_ID], _peer(context)
+        )
         current.set(call)
         self._under_way += 1
         self._idle.clear()
@@ -159,7 +161,3 @@ def _peer(context: Any) -> str:
         return str(names[0].decode(errors="replace"))
     kind, _, address = unquote(context.peer()).partition(":")
     return address.rpartition(":")[0].strip("[]") if kind.startswith("ipv") else kind
-
-
-def _printable(text: Any) -> str:
-    return "".join(letter for letter in str(text)[:MAX_REQUEST_ID] if letter.isprintable())

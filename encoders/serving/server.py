@@ -34,6 +34,7 @@ __all__ = ["SERVICE", "ServeOptions", "Server", "serve"]
 SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["Encoder"].full_name
 CALLS = 4096  # under way at a time; more are refused: each holds its message
 HEALTH_SECONDS = 0.25  # between two looks at the models' health
+PING_MS = 5_000  # clients may ask as often whether this server is still there
 FLUSH_SECONDS = 5.0  # for what is answered to be sent, after a drain
 
 log = logging.getLogger(__name__)
@@ -194,7 +195,7 @@ class Server:
                 ("grpc.keepalive_time_ms", 60_000),  # a client that is gone without a word holds nothing for long
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # clients may ask as often if we are there
+                ("grpc.http2.min_ping_interval_without_data_ms", PING_MS),
             ],
         )
         rate = RateLimit(options.rate, options.limits.items) if options.rate else None
