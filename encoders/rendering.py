@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def render(
-    sketch: Sketch, size: int | tuple[int, int] | None = None, background: Image.Image | None = None
+    sketch: Sketch,
+    size: int | tuple[int, int] | None = None,
+    background: Image.Image | None = None,
+    *,
+    bare: bool = False,
 ) -> Image.Image:
     """Draw each object with its box, clipped to the canvas, and its caption.
 
@@ -28,6 +32,7 @@ def render(
         size: The longest side, or (width, height), to which the canvas is stretched; by default the canvas' own size,
             at most 1024.
         background: A photo to draw on, stretched to the same frame; by default white.
+        bare: Draw what was drawn and no more: no box and no caption but those of a word, or of what is not wanted.
 
     Returns:
         An RGB image.
@@ -52,6 +57,8 @@ def render(
         if item.photo is not None:
             _paste(image, item.photo, (box * frame).tolist())
         draw_strokes(pen, [np.clip(stroke, -1e9, 1e9) * scale for stroke in item.strokes], colour, line)
+        if bare and item.weight > 0 and (item.strokes or item.photo):
+            continue
         x0, y0, x1, y1 = (box * frame).tolist()
         draw_box(pen, (x0, y0, x1, y1), colour, max(1, line // 2), wanted=item.weight > 0)
         middle = None if item.strokes or item.photo else ((x0 + x1) / 2, (y0 + y1) / 2)

@@ -66,7 +66,7 @@ def prepare(
     for part in ("sketches", "photos"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for query, found in zip(queries, rankings.found, strict=True):
-        render(found.sketch, _side(found.sketch.width, found.sketch.height)).save(
+        render(found.sketch, _side(found.sketch.width, found.sketch.height), bare=True).save(
             folder / "sketches" / f"{query.picture}.png"
         )
     for done, (photo, source) in enumerate(photos.items(), start=1):

@@ -160,16 +160,20 @@ function finish() {
   const some = progress.done > 0;
   part("end-title").textContent = some ? "Thank you" : "Nothing to grade";
   part("end-text").textContent = some
-    ? `That was the last one: you have graded ${progress.done} ${progress.done === 1 ? "set" : "sets"} of photos. You can close this page.`
+    ? `That was the last one. ${graded()} You can close this page.`
     : "Every photo has been given to enough people. Should somebody leave early, there may be some again later.";
   part("again").textContent = "Look again";
   show("end");
 }
 
+function graded() {
+  return `You have graded ${progress.done} ${progress.done === 1 ? "set" : "sets"} of photos.`;
+}
+
 async function stop() {
   await server.leave().catch(() => {}); // else the lease runs out
   part("end-title").textContent = "Until later";
-  part("end-text").textContent = `You have graded ${progress.done} sets of photos. They are kept, and you can go on with this browser at any time.`;
+  part("end-text").textContent = `${graded()} You can go on with this browser at any time; nothing is lost.`;
   part("again").textContent = "Go on";
   show("end");
   part("again").focus();
@@ -208,5 +212,5 @@ if (contact) part("contact").textContent = `Questions: ${contact}.`;
 if (rater) await begin();
 else {
   show("intro");
-  part("agree").focus();
+  part("agree").focus({ preventScroll: true }); // the instructions come first
 }
