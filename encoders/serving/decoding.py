@@ -33,14 +33,35 @@ GRACE = 5.0  # on top, for a worker whose own alarm does not end it
 START_SECONDS = 60.0  # for a worker to be ready, on a machine that starts many things at once
 END_SECONDS = 1.0  # for a worker to end by itself
 TOO_SLOW = f"signal {signal.SIGALRM.name}"
-KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "HOME", "TMPDIR", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+KEPT = (
+    "PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "HOME",
+    "TMPDIR",
+    "PYTHONHOME",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+)
 
 
 def command(size: int, limits: Limits, seconds: float) -> list[str]:
-    """Runs `decode_worker.main` in a bare interpreter that finds modules where this one does, with the socket as 0."""
-    arguments = f"0, {size}, {limits.max_bytes}, {limits.max_pixels}, {seconds}"
+    """What a worker runs."""
+    return _python("decode_worker", 0, size, limits.max_bytes, limits.max_pixels, seconds)
+
+
+def jpeg_command(size: int, limits: Limits, seconds: float, device: str) -> list[str]:
+    """What a worker runs that leaves JPEGs to a GPU."""
+    return _python("decode_worker_jpeg", 0, size, limits.max_bytes, limits.max_pixels, seconds, device)
+
+
+def _python(module: str, *arguments: Any) -> list[str]:
+    """A bare interpreter that finds modules where this one does, and imports nothing but the worker's."""
     find = f"import sys; sys.path[:] = {sys.path!r}"
-    return [sys.executable, "-c", f"{find}; from encoders.serving.decode_worker import main; main({arguments})"]
+    return [sys.executable, "-c", f"{find}; from encoders.serving.{module} import main; main{arguments!r}"]
 
 
 class Decoders:

@@ -26,7 +26,7 @@ from PIL import Image
 from encoders.errors import CompsketchError
 from encoders.images import Limits
 from encoders.serving.batching import Batcher
-from encoders.serving.decoding import Decoders
+from encoders.serving.decoding import SECONDS, Decoders, jpeg_command
 from encoders.serving.faults import Busy, Closed, Reason, Rejected
 from encoders.serving.lanes import Admission, Lane
 from encoders.serving.observer import NoObserver, Observer
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Busy", "Closed", "Engine", "Lane", "Reason", "Rejected", "Row"]
 
 QUEUE_BYTES = 256 * 1024 * 1024
+NVJPEG_WORKERS = 2  # each takes some hundred megabytes of the GPU
 CHECK_SECONDS = 30.0  # between two checks of a healthy engine
 CHECK_LIMIT = 30.0  # seconds that a check may take
 SUSPECT_SECONDS = 1.0  # between two checks of one that failed
@@ -70,8 +71,12 @@ class Engine:
         batch: Rows the networks take at a time, at most.
         wait: Seconds that a bulk batch waits to be filled.
         queue: Rows under way in each lane, at most.
-        workers: Processes that decode; None for one a core.
+        workers: Processes that decode; None for one a core, or for `NVJPEG_WORKERS`.
+        nvjpeg: Have JPEGs decoded by the encoder's GPU, see `decode_worker_jpeg`: for machines of few cores.
         observe: Hears what the engine does.
+
+    Raises:
+        CompsketchError: There is no GPU for nvJPEG.
     """
 
     def __init__(
@@ -83,11 +88,20 @@ class Engine:
         wait: float = 0.003,
         queue: int = 1024,
         workers: int | None = None,
+        nvjpeg: bool = False,
         observe: Observer | None = None,
     ) -> None:
         self.encoder, self.limits = encoder, limits or Limits()
         self._batch, self._observe = batch, observe or NoObserver()
-        self._decoders = Decoders(encoder.image_size, self.limits, workers=workers, observe=self._observe)
+        run = None
+        if nvjpeg:
+            if not encoder.device.startswith("cuda"):
+                raise CompsketchError(
+                    f"nvJPEG needs a GPU, and the encoder runs on {encoder.device}; decode without it"
+                )
+            run = jpeg_command(encoder.image_size, self.limits, SECONDS, encoder.device)
+            workers = workers or NVJPEG_WORKERS
+        self._decoders = Decoders(encoder.image_size, self.limits, workers=workers, run=run, observe=self._observe)
         self._forward = Batcher("forward", [self._run], batch=batch, wait=wait, observe=self._observe)
         self._admission = Admission(queue, QUEUE_BYTES, self._pace)
         self._checked = False
@@ -111,9 +125,9 @@ class Engine:
         try:
             await self._decoders.start()
             self._forward.start()
-            sizes = [2**power for power in range(self._batch.bit_length())]
-            for rows in sizes:
-                await asyncio.gather(*(self._sample(Lane.BULK) for _ in range(rows)))
+            for power in range(self._batch.bit_length()):
+                rows = 2**power
+                await self._forward.submit(("warm", False), rows, lane=Lane.INTERACTIVE, rows=2 * rows)
             await self._check()
         except BaseException:
             await self.close()
@@ -268,6 +282,8 @@ class Engine:
             return list(encoder.encode_sketches(payloads, words=words))
         if kind == "project":
             return [encoder.project(features) for features in payloads]
+        if kind == "warm":
+            return [self._warm(rows) for rows in payloads]
         return [encoder.explain(sketch, vectors, words=words) for sketch, vectors in payloads]
 
     # --- checks ---
@@ -289,22 +305,30 @@ class Engine:
                 self._checked = True
 
     async def _check(self) -> None:
-        """Encodes a photo and a sketch, and looks at what comes."""
-        for values in await self._sample(Lane.INTERACTIVE):
+        """Decodes and encodes a photo, encodes a sketch, and looks at what comes."""
+        lane = Lane.INTERACTIVE
+        photo = self._photo("photo", self._picture(), lane, None)
+        row, drawn = await asyncio.gather(photo, self._forward.submit(("sketch", False), self._drawing(), lane=lane))
+        for values in (row.values, drawn):
             if values.shape != (self.encoder.dim,) or not np.isfinite(values).all():
                 raise RuntimeError(f"expected {self.encoder.dim} finite numbers, found {values!r:.200}")
         self._checked = True
 
-    async def _sample(self, lane: Lane) -> tuple[np.ndarray, np.ndarray]:
-        """The vectors of a photo and of a drawing, another one each time: encoders remember what was drawn."""
-        size, turn = self.encoder.image_size, next(self._drawings)
+    def _warm(self, rows: int) -> int:
+        """On the forward thread: so many photos, and so many sketches."""
+        size = self.encoder.image_size
+        self.encoder.encode_images([np.zeros((size, size, 3), np.uint8)] * rows)
+        return len(self.encoder.encode_sketches([self._drawing() for _ in range(rows)]))
+
+    @staticmethod
+    def _picture() -> bytes:
         file = io.BytesIO()
-        Image.linear_gradient("L").resize((size, size)).convert("RGB").save(file, "JPEG")
-        angles = np.linspace(0.0, 6.0, 40) + turn
+        Image.linear_gradient("L").resize((32, 32)).convert("RGB").save(file, "JPEG")
+        return file.getvalue()
+
+    def _drawing(self) -> Sketch:
+        """Another one each time: encoders remember what was drawn."""
+        angles = np.linspace(0.0, 6.0, 40) + next(self._drawings)
         stroke = 50.0 + np.stack([40.0 * np.cos(angles), 30.0 * np.sin(2.0 * angles)])
         label = next(iter(getattr(self.encoder, "vocabulary", ())), None)  # some encoders know words only
-        sketch = Sketch(100, 100, (SketchObject((stroke,), label),))
-        photo = self._photo("photo", file.getvalue(), lane, None)
-        drawing = self._forward.submit(("sketch", False), sketch, lane=lane)
-        row, values = await asyncio.gather(photo, drawing)
-        return row.values, values
+        return Sketch(100, 100, (SketchObject((stroke,), label),))

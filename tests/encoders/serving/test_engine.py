@@ -342,7 +342,7 @@ async def test_the_observer_hears_of_rows_stages_and_rejects(toy_encoder):
 
     heard = Heard()
     async with running(toy_encoder, observe=heard) as engine:
-        heard.answered.clear()  # of the warm-up, only batches
+        heard.answered.clear()  # the warm-up's batches
         await engine.image(photo(), lane=Lane.INTERACTIVE)
         with pytest.raises(Rejected):
             await engine.image(b"no photo", lane=Lane.BULK)
@@ -359,3 +359,8 @@ async def test_the_observer_hears_of_rows_stages_and_rejects(toy_encoder):
     ]
     assert heard.stages == {"decode_wait", "decode", "forward_wait", "forward"}
     assert set(heard.depths) == {0, 1, 3}
+
+
+def test_nvjpeg_is_refused_without_a_gpu(toy_encoder):
+    with pytest.raises(CompsketchError, match="nvJPEG needs a GPU, and the encoder runs on cpu; decode without it"):
+        Engine(toy_encoder, nvjpeg=True)
