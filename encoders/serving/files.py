@@ -14,6 +14,7 @@ from encoders.errors import CompsketchError
 
 __all__ = ["Followed"]
 
+EVERY = 1.0  # seconds between two looks at a file
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Followed(Generic[T]):
     Args:
         paths: the files.
         read: what they hold, checked; raises CompsketchError where it is not what it has to be.
-        every: seconds between two looks at the files.
+        every: seconds between two looks at the files; None for `EVERY`.
         clock: seconds, monotonic.
 
     Raises:
@@ -38,10 +39,11 @@ class Followed(Generic[T]):
         self,
         paths: Sequence[str | os.PathLike[str]],
         read: Callable[[], T],
-        every: float = 1.0,
+        every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._paths, self._read, self._every, self._clock = [Path(path) for path in paths], read, every, clock
+        self._paths, self._read, self._clock = [Path(path) for path in paths], read, clock
+        self._every = EVERY if every is None else every
         self._lock = threading.Lock()
         self._looked, self._stamps = clock(), self._stamp()
         self._value = read()

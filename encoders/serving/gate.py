@@ -156,8 +156,9 @@ class Gate(grpc.aio.ServerInterceptor):
 def _peer(context: Any) -> str:
     """The name in the client's certificate, else its address without the port, which changes."""
     shown = context.auth_context()
-    names = shown.get("x509_common_name") or shown.get("x509_subject_alternative_name")
-    if names:
-        return str(names[0].decode(errors="replace"))
+    names = [*shown.get("x509_common_name", ()), *shown.get("x509_subject_alternative_name", ())]
+    name = next((name for name in names if name), b"")
+    if name:
+        return str(name.decode(errors="replace"))
     kind, _, address = unquote(context.peer()).partition(":")
     return address.rpartition(":")[0].strip("[]") if kind.startswith("ipv") else kind

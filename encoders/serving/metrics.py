@@ -18,6 +18,7 @@ __all__ = ["Metrics", "ModelMetrics"]
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+EXPIRED = "expired"
 MODEL = ("model", "fingerprint")
 
 
@@ -89,8 +90,8 @@ class ModelMetrics:
         self._all, self._labels = all_models, labels
         for lane in Lane:  # there from the start, so that a rate has something to begin from
             self.depth(lane, 0)
-            for reason in Reason:
-                self._all.rejects.labels(*labels, reason.name.lower(), lane.value)
+            for reason in (*(reason.name.lower() for reason in Reason), EXPIRED):
+                self._all.rejects.labels(*labels, reason, lane.value)
 
     def rows(self, kind: str, lane: Lane, count: int) -> None:
         """See `Observer`."""
@@ -114,7 +115,7 @@ class ModelMetrics:
 
     def expired(self, lane: Lane) -> None:
         """See `Observer`."""
-        self._all.rejects.labels(*self._labels, "expired", lane.value).inc()
+        self._all.rejects.labels(*self._labels, EXPIRED, lane.value).inc()
 
 
 class _GpuMemory:

@@ -31,7 +31,7 @@ class Tokens:
 
     Args:
         path: the file.
-        every: seconds between two looks at it.
+        every: seconds between two looks at it; None for `files.EVERY`.
         clock: seconds, monotonic.
 
     Raises:
@@ -39,7 +39,7 @@ class Tokens:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], every: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self, path: str | os.PathLike[str], every: float | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._hashes = Followed([path], lambda: _read(Path(path)), every, clock)
 
