@@ -57,6 +57,9 @@ def serve(
     decode_workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode photos  [default: one a core]")
     ] = None,
+    nvjpeg: Annotated[
+        bool, typer.Option("--nvjpeg", help="Have the GPU decode JPEGs; of use where there are few cores")
+    ] = False,
     rate: Annotated[
         float | None, typer.Option(min=0.001, metavar="ROWS/S", help="Rows a second one client may ask for")
     ] = None,
@@ -88,6 +91,7 @@ def serve(
         wait=max_wait,
         queue=queue,
         decode_workers=decode_workers,
+        nvjpeg=nvjpeg,
         rate=rate,
         drain=drain,
     )

@@ -59,6 +59,7 @@ class ServeOptions:
         wait: seconds that a bulk batch waits to be filled.
         queue: rows under way in each lane, at most.
         decode_workers: processes that decode, for each model; None for one a core.
+        nvjpeg: have JPEGs decoded by the model's GPU.
         rate: rows a second that one client may ask for; None for any number.
         drain: seconds that a drain may take, at most.
         limits: what a call may bring.
@@ -80,6 +81,7 @@ class ServeOptions:
     wait: float = 0.003
     queue: int = 1024
     decode_workers: int | None = None
+    nvjpeg: bool = False
     rate: float | None = None
     drain: float = 30.0
     limits: CallLimits = field(default_factory=CallLimits)
@@ -177,6 +179,7 @@ class Server:
             wait=options.wait,
             queue=options.queue,
             workers=options.decode_workers,
+            nvjpeg=options.nvjpeg,
             observe=observe,
         )
         self.metrics.watch_health(encoder.name, encoder.fingerprint, lambda: engine.healthy)
