@@ -24,6 +24,7 @@ OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.lb_policy_name", "round_robin"),  # a name may stand for several servers, as a cluster's headless services do
     ("grpc.use_local_subchannel_pool", 1),  # two clients with two logins share no connection
     ("grpc.max_receive_message_length", 256 * 2**20),
     ("grpc.max_send_message_length", 256 * 2**20),
