@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.settings import load_settings
+from compsketch_milvus.settings import Settings, load_settings
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ __all__ = ["Calibrated", "Encoder", "Explaining", "ImageLike", "Projecting", "co
 
 # A path, encoded bytes, a Pillow image, or uint8 pixels (height, width, 3).
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
-
-_SERVICE_SCHEMES = ("grpc://", "grpcs://", "http://", "https://")
 
 
 @runtime_checkable
@@ -101,24 +99,25 @@ class Explaining(Protocol):
 
 
 def connect(spec: str | None = None, *, device: str | None = None, runtime: str | None = None) -> Encoder:
-    """Open an encoder: a bundle on this machine.
+    """Open an encoder: a bundle on this machine, or one that a service has.
 
     Args:
-        spec: name or folder of a bundle; None takes `COMPSKETCH_ENCODER`, else the bundle that is shipped.
-        device: "cpu", "cuda", "cuda:N"; None takes `COMPSKETCH_DEVICE`, else lets the encoder choose.
+        spec: name or folder of a bundle, or a service as grpc://HOST:PORT, grpcs:// with TLS, several hosts parted by
+            commas (`encoders.serving.addresses`); None takes `COMPSKETCH_ENCODER`, else the bundle that is shipped.
+            `COMPSKETCH_ENCODER_TOKEN` and the like say how to log in to a service.
+        device: "cpu", "cuda", "cuda:N"; None takes `COMPSKETCH_DEVICE`, else lets the encoder choose. A service has
+            its own, whatever this is, and its own runtime.
         runtime: "torch", "openvino" or "auto"; None takes `COMPSKETCH_RUNTIME`, else the fastest that is installed.
 
     Raises:
-        CompsketchError: torch is not installed, or the address of a service was given.
+        CompsketchError: torch is not installed, or the address is no service's.
         BundleError: there is no such bundle, or it is damaged.
+        ServerError: the service cannot be reached, refuses, or its servers have different encoders.
         SettingsError: a variable of the environment is misspelt or out of range.
     """
     settings = load_settings(encoder=spec, device=device, runtime=runtime)
-    if settings.encoder.startswith(_SERVICE_SCHEMES):
-        raise CompsketchError(
-            f"encoder {settings.encoder!r}: encoders over the network are not available in this version; "
-            "name a bundle or its folder"
-        )
+    if "://" in settings.encoder:
+        return _served(settings)
     try:
         from encoders.local import LocalEncoder
     except ModuleNotFoundError as error:
@@ -126,6 +125,15 @@ def connect(spec: str | None = None, *, device: str | None = None, runtime: str 
             raise  # the installation itself is broken: not for the user to mend
         raise CompsketchError(
             f"encoder {settings.encoder!r} needs {error.name}, which is not installed: "
-            'pip install "compsketch-milvus[encoders]"'
+            'pip install "compsketch-milvus[encoders]", or name a service that encodes, grpc://HOST:PORT'
         ) from error
     return cast(Encoder, LocalEncoder.open(settings.encoder, settings.device, settings.runtime))
+
+
+def _served(settings: Settings) -> Encoder:
+    from compsketch_milvus.tls import Tls
+    from encoders.serving.client import RemoteEncoder
+
+    tls = Tls.of_encoder(settings)
+    token = settings.encoder_token.get_secret_value() if settings.encoder_token else None
+    return RemoteEncoder.open(settings.encoder, token=token, ca=tls.ca, client=tls.client, key=tls.key)

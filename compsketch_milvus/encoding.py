@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from compsketch_milvus.errors import ServerError
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from encoders.images import Photo
 
@@ -31,11 +32,14 @@ def encode(
         features: also give the features of which the projection made the vectors.
 
     Raises:
+        ServerError: the encoder's service is away, or refuses; nothing was counted, and all may be encoded again.
         Exception: the encoder's own, where it refuses all of several photos: then the fault is not theirs.
     """
     encoded: Sequence[_Encoded | None]
     try:
         encoded = _vectors(encoder, [photo for _, photo in batch], features)
+    except ServerError:
+        raise  # its service's fault, not a photo's
     except Exception as error:
         encoded = _one_by_one(encoder, batch, fail, features, error)
     photos = []
@@ -76,6 +80,8 @@ def _one_by_one(
     for record, photo in batch:
         try:
             encoded.append(_vectors(encoder, [photo], features)[0])
+        except ServerError:
+            raise
         except Exception as error:
             encoded.append(None)
             reasons.append((record, str(error) or type(error).__name__))

@@ -2,16 +2,18 @@
 
     read     1 thread   iterate(source), ask the collection which photos it holds as they are, leave those out
     decode   N threads  bytes -> (image_size, image_size, 3) uint8; a bad photo fails here, alone
-    encode   caller     batches -> vectors; a batch that fails is tried photo by photo
+    encode   1 thread   batches -> vectors; a batch that fails is tried photo by photo; `concurrency` threads where an
+                        encoder has it: a service, which encodes one batch while others travel
     write    1 thread   upsert, then flush; a photo counts as indexed once the collection has acknowledged it
 
-The stages overlap: decoding and the encoder release the GIL. Memory is bounded, whatever the source's length and
-however slow the server, by
+The caller's thread reports. The stages overlap: decoding and the encoder release the GIL. Memory is bounded, whatever
+the source's length and however slow the servers, by
 
-    pixels    (4 x batch_size + decoders) x 3 x image_size^2 bytes         queued, collected and being encoded
+    pixels    ((3 + encoders) x batch_size + decoders) x 3 x image_size^2 bytes    queued, collected, being encoded
     decoding  decoders x (max_bytes + about 9 x max_pixels) bytes          for the largest allowed photo at full scale
     records   2 x CHUNK + decoders of them, of which at most 2 x (CHUNK_BYTES + max_bytes) of data
-    vectors   4 x batch_size x 4 x (dim, and F where features are kept) bytes, and a message of `rows.MESSAGE_BYTES`
+    vectors   (3 + encoders) x batch_size x 4 x (dim, and F where features are kept) bytes, and one message
+              of `rows.MESSAGE_BYTES`
     failures  MAX_FAILURES reasons
 
 The mark for resuming is the collection itself, so running again goes on where the last run stopped. An upsert that was
@@ -26,6 +28,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,11 +164,14 @@ class _Ingest:
         self.size: int = collection.encoder.image_size
         self.records: Channel[ImageRecord] = Channel(CHUNK_BYTES, weigh=_weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
-        self.vectors: Channel[list[PhotoVector]] = Channel(2)
+        self.encoders: int = getattr(collection.encoder, "concurrency", 1)
+        self.vectors: Channel[list[PhotoVector]] = Channel(2, producers=self.encoders)
         self.crew = Crew(self.records, self.photos, self.vectors)
         self.reading = Retry(backoff, self.records.pause)
+        self.encoding = [Retry(backoff, self.vectors.pause, answer="") for _ in range(self.encoders)]
         self.writing = Retry(backoff, self.vectors.pause)
         self.client_lock = threading.Lock()  # MilvusClient promises nothing about threads: one call at a time
+        self.collecting = threading.Lock()  # one batch at a time, so that all but the last are whole
         self.all_read = False
         self.draining = False
         self.over = threading.Event()
@@ -177,11 +184,11 @@ class _Ingest:
             self.crew.start(self.read, self.records, name="ingest-read")
             for number in range(self.decoders):
                 self.crew.start(self.decode, self.photos, name=f"ingest-decode-{number}")
+            for number, retry in enumerate(self.encoding):
+                self.crew.start(partial(self.encode, retry), self.vectors, name=f"ingest-encode-{number}")
             self.crew.start(self.write, name="ingest-write")
             if self.progress is not None and is_countable(self.source):
                 threading.Thread(target=self.count, name="ingest-count", daemon=True).start()
-            self.encode_all()
-            self.vectors.close()
             # A reader that is told to stop may be stuck in its source: nobody waits for it.
             while not self.crew.join(PROGRESS_SECONDS, but="ingest-read" if self.draining else ""):
                 if self.crew.aborted:
@@ -190,7 +197,7 @@ class _Ingest:
                 self.report()
         except Aborted:
             pass  # a stage died: its error is below
-        except Exception as error:  # the encoder, the caller's progress
+        except Exception as error:  # the caller's progress
             self.crew.abort(error)
         except BaseException:  # Ctrl-C: end the threads, then go
             waiting = self.status()
@@ -291,29 +298,19 @@ class _Ingest:
                 # The bytes are not needed any more: without them the record weighs next to nothing.
                 self.photos.put((ImageRecord(record.id, record.source, fields=record.fields), photo))
 
-    def encode_all(self) -> None:
-        batch: list[tuple[ImageRecord, Photo]] = []
-        while True:
-            self.heed_stop()
-            try:
-                item = self.photos.get(timeout=PROGRESS_SECONDS)
-            except TimeoutError:
-                self.report()
-                continue
-            if item is not None:
-                batch.append(item)
-            if batch and (item is None or len(batch) == self.batch_size):
-                self.hand_over(encode(self.collection.encoder, batch, self.tally.fail, features=self.kept is not None))
-                batch = []
-                self.report()
-            if item is None:
-                return
+    def encode(self, retry: Retry) -> None:
+        for batch in self.batches():
+            work = partial(encode, self.collection.encoder, batch, self.tally.fail, features=self.kept is not None)
+            if photos := retry(work):
+                self.vectors.put(photos)
 
-    def hand_over(self, photos: list[PhotoVector]) -> None:
-        """Queue photos for writing, reporting for as long as the writer has no room: it may wait for a server."""
-        while photos and not self.vectors.offer(photos, PROGRESS_SECONDS):
-            self.heed_stop()
-            self.report()
+    def batches(self) -> Iterator[list[tuple[ImageRecord, Photo]]]:
+        while True:
+            with self.collecting:
+                batch = list(islice(self.photos, self.batch_size))
+            if not batch:
+                return
+            yield batch
 
     def write(self) -> None:
         for batch in self.vectors:
@@ -353,7 +350,8 @@ class _Ingest:
     def status(self) -> str:
         """What the progress has to say: that it finishes early, what it waits for."""
         finishing = "finishing what is decoded" if self.draining else ""
-        return "; ".join(filter(None, (finishing, self.writing.status or self.reading.status)))
+        waiting = (retry.status for retry in (self.writing, self.reading, *self.encoding))
+        return "; ".join(filter(None, (finishing, next(filter(None, waiting), ""))))
 
     def report(self, *, last: bool = False) -> None:
         now = time.monotonic()

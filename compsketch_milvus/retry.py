@@ -58,13 +58,19 @@ class Retry:
     Args:
         backoff: for how long.
         pause: waits for so many seconds; True if there is no point in going on.
+        answer: what is waited for, said where it takes long; empty if it may.
         clock: in seconds.
     """
 
     def __init__(
-        self, backoff: Backoff, pause: Callable[[float], bool], *, clock: Callable[[], float] = time.monotonic
+        self,
+        backoff: Backoff,
+        pause: Callable[[float], bool],
+        *,
+        answer: str = "Milvus' answer",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._backoff, self._pause, self._clock = backoff, pause, clock
+        self._backoff, self._pause, self._answer, self._clock = backoff, pause, answer, clock
         self._since: float | None = None
         self._reason = ""
 
@@ -101,4 +107,4 @@ class Retry:
         waited = 0.0 if since is None else self._clock() - since
         if reason:
             return f"waiting for {waited:.0f} s, trying again: {reason}"
-        return f"waiting for Milvus' answer for {waited:.0f} s" if waited > SLOW_SECONDS else ""
+        return f"waiting for {self._answer} for {waited:.0f} s" if self._answer and waited > SLOW_SECONDS else ""

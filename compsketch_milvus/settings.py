@@ -36,7 +36,14 @@ VARIABLES = {
     "client_pem_path": ("MILVUS_CLIENT_PEM_PATH", "a PEM file: the certificate that this client shows"),
     "client_key_path": ("MILVUS_CLIENT_KEY_PATH", "a PEM file: the key of the client's certificate"),
     "server_name": ("MILVUS_SERVER_NAME", "the name in the server's certificate, where the address has another"),
-    "encoder": ("COMPSKETCH_ENCODER", "the name or the folder of an encoder bundle"),
+    "encoder": ("COMPSKETCH_ENCODER", "the name or the folder of an encoder bundle, or a service as grpc://HOST:PORT"),
+    "encoder_token": ("COMPSKETCH_ENCODER_TOKEN", "a token of the encoder service"),
+    "encoder_ca_pem_path": ("COMPSKETCH_ENCODER_CA_PEM_PATH", "a PEM file: what has signed the service's certificate"),
+    "encoder_client_pem_path": (
+        "COMPSKETCH_ENCODER_CLIENT_PEM_PATH",
+        "a PEM file: the certificate that is shown to it",
+    ),
+    "encoder_client_key_path": ("COMPSKETCH_ENCODER_CLIENT_KEY_PATH", "a PEM file: the key of that certificate"),
     "collection": ("COMPSKETCH_COLLECTION", "letters, digits and underscores, not starting with a digit"),
     "device": ("COMPSKETCH_DEVICE", "cpu, cuda or cuda:N"),
     "runtime": ("COMPSKETCH_RUNTIME", "auto, torch or openvino"),
@@ -44,7 +51,13 @@ VARIABLES = {
 COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 _RUNTIMES = ("auto", "torch", "openvino")
-_SECRETS = ("token", "source_token", "password", "user")  # a user with a colon has the password behind it
+_SECRETS = (
+    "token",
+    "source_token",
+    "encoder_token",
+    "password",
+    "user",
+)  # a user with a colon has the password behind it
 
 
 def config_file() -> Path:
@@ -75,7 +88,11 @@ class Settings(BaseSettings):
         client_pem_path: certificate for a server that asks its clients for one.
         client_key_path: its key.
         server_name: what the server's certificate calls it, where the address calls it something else.
-        encoder: name or folder of an encoder bundle.
+        encoder: name or folder of an encoder bundle, or the address of an encoder service.
+        encoder_token: token for the encoder service; never printed.
+        encoder_ca_pem_path: certificate that vouches for an encoder service at a grpcs address.
+        encoder_client_pem_path: certificate for a service that asks its clients for one.
+        encoder_client_key_path: its key.
         collection: name of the collection of photos.
         device: where the encoder runs, or None to let it choose.
         runtime: what runs its networks, or "auto" to let it choose.
@@ -94,6 +111,10 @@ class Settings(BaseSettings):
     client_key_path: str | None = _variable("client_key_path")
     server_name: str | None = _variable("server_name")
     encoder: str = _variable("encoder", default="default")
+    encoder_token: SecretStr | None = _variable("encoder_token")
+    encoder_ca_pem_path: str | None = _variable("encoder_ca_pem_path")
+    encoder_client_pem_path: str | None = _variable("encoder_client_pem_path")
+    encoder_client_key_path: str | None = _variable("encoder_client_key_path")
     collection: str = _variable("collection", default="photos")
     device: str | None = _variable("device")
     runtime: str = _variable("runtime", default="auto")

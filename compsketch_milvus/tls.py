@@ -1,4 +1,4 @@
-"""TLS to a Milvus server: the certificates that the settings name, checked before they are used."""
+"""TLS to Milvus or to an encoder service: the certificates that the settings name, checked before they are used."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class Tls:
         client: PEM file of the certificate that this client shows, or None.
         key: PEM file of its key.
         name: what the server's certificate calls it; None: what the address calls it.
+        variables: how the variables that name the files begin.
     """
 
     ca: str | None = None
     client: str | None = None
     key: str | None = None
     name: str | None = None
+    variables: str = "MILVUS"
 
     @classmethod
     def named(cls, settings: Settings) -> Tls:
@@ -38,13 +40,20 @@ class Tls:
             SettingsError: a file that is missing, cannot be read or is not what it has to be, or half of a pair.
         """
         tls = cls(settings.ca_pem_path, settings.client_pem_path, settings.client_key_path, settings.server_name)
-        if (tls.client is None) != (tls.key is None):
-            raise SettingsError(
-                "a client's certificate and its key go together: set both MILVUS_CLIENT_PEM_PATH and "
-                "MILVUS_CLIENT_KEY_PATH, or neither"
-            )
+        tls.context()
         if tls.client is not None and tls.ca is None:
             raise SettingsError("MILVUS_CLIENT_PEM_PATH needs MILVUS_CA_PEM_PATH as well: pymilvus takes both or none")
+        return tls
+
+    @classmethod
+    def of_encoder(cls, settings: Settings) -> Tls:
+        """What the settings name for an encoder service, checked.
+
+        Raises:
+            SettingsError: as `named`.
+        """
+        files = settings.encoder_ca_pem_path, settings.encoder_client_pem_path, settings.encoder_client_key_path
+        tls = cls(*files, variables="COMPSKETCH_ENCODER")
         tls.context()
         return tls
 
@@ -64,24 +73,29 @@ class Tls:
         """The same for a socket of Python.
 
         Raises:
-            SettingsError: a file that is missing, cannot be read or is not what it has to be.
+            SettingsError: a file that is missing, cannot be read or is not what it has to be, or half of a pair.
         """
+        ca, client, key = (f"{self.variables}_{file}_PATH" for file in ("CA_PEM", "CLIENT_PEM", "CLIENT_KEY"))
+        if (self.client is None) != (self.key is None):
+            raise SettingsError(
+                f"a client's certificate and its key go together: set both {client} and {key}, or neither"
+            )
         context = ssl.create_default_context()
         if self.ca is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            _read("MILVUS_CA_PEM_PATH", self.ca, "CERTIFICATE")
+            _read(ca, self.ca, "CERTIFICATE")
             try:
                 context.load_verify_locations(self.ca)
             except ssl.SSLError as error:
-                raise SettingsError(f"MILVUS_CA_PEM_PATH: {self.ca!r} holds a damaged certificate") from error
+                raise SettingsError(f"{ca}: {self.ca!r} holds a damaged certificate") from error
         if self.client is not None and self.key is not None:
-            _read("MILVUS_CLIENT_PEM_PATH", self.client, "CERTIFICATE")
-            _read("MILVUS_CLIENT_KEY_PATH", self.key, "PRIVATE KEY")
+            _read(client, self.client, "CERTIFICATE")
+            _read(key, self.key, "PRIVATE KEY")
             try:
                 context.load_cert_chain(self.client, self.key, password=lambda: b"")  # without one, it would ask
             except ssl.SSLError as error:
                 raise SettingsError(
-                    f"MILVUS_CLIENT_KEY_PATH: {self.key!r} is not the key of the certificate {self.client!r}, "
+                    f"{key}: {self.key!r} is not the key of the certificate {self.client!r}, "
                     "or is encrypted, or one of the two is damaged"
                 ) from error
         return context

@@ -17,7 +17,9 @@ __all__ = ["EncoderSpec", "Filter", "Json", "Name", "Token", "Uri", "open_collec
 Name = Annotated[str | None, typer.Option("--collection", help="Collection of photos  [default: photos]")]
 EncoderSpec = Annotated[
     str | None,
-    typer.Option("--encoder", help="Encoder bundle, by name or folder  [default: the one that is shipped]"),
+    typer.Option(
+        "--encoder", help="Encoder bundle, by name or folder, or grpc://HOST:PORT  [default: the one that is shipped]"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr")]
 Filter = Annotated[str, typer.Option(help="Milvus filter, such as 'width > 640 and source like \"/photos/%\"'")]

@@ -24,7 +24,7 @@ def diagnose(
         uri: Milvus' address or a Milvus Lite file; None takes the setting, as with the others.
         token: token or user:password.
         collection: name of the collection of photos.
-        encoder: name or folder of an encoder bundle.
+        encoder: name or folder of an encoder bundle, or the address of an encoder service.
     """
     flags = {"uri": uri, "token": token, "collection": collection, "encoder": encoder}
     settings = yield from check_settings(flags)

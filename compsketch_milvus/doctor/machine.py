@@ -38,7 +38,7 @@ PURPOSES = {
 }
 LITTLE, TOO_LITTLE = 2 << 30, 200 << 20  # bytes: room for a million vectors, and for hardly any
 READABLE = stat.S_IRGRP | stat.S_IROTH  # by others than the file's owner
-SECRETS = ("MILVUS_TOKEN", "MILVUS_PASSWORD", "MILVUS_SOURCE_TOKEN")
+SECRETS = ("MILVUS_TOKEN", "MILVUS_PASSWORD", "MILVUS_SOURCE_TOKEN", "COMPSKETCH_ENCODER_TOKEN")
 
 
 def check_settings(flags: Mapping[str, Any]) -> Generator[Check, None, Settings | None]:
@@ -108,7 +108,7 @@ def _installed(requirement: str) -> bool:
 
 
 def check_encoder(settings: Settings) -> Generator[Check, None, Encoder | None]:
-    """The bundle: whether it loads, where it runs, and whether it encodes; returns the encoder."""
+    """The bundle or service: whether it is there, where it runs, and whether it encodes; returns the encoder."""
     import numpy as np
 
     from compsketch_milvus.encoder import connect
@@ -117,6 +117,7 @@ def check_encoder(settings: Settings) -> Generator[Check, None, Encoder | None]:
     with reported("encoder", failures):
         encoder = connect(settings.encoder, device=settings.device, runtime=settings.runtime)
         yield Check("bundle", State.OK, f"{encoder.name}, {encoder.dim}-D, fingerprint {encoder.fingerprint}")
+        yield from _checked_servers(encoder)
         black = np.zeros((encoder.image_size, encoder.image_size, 3), np.uint8)
         started = time.perf_counter()
         vector = encoder.encode_images([black])
@@ -134,6 +135,26 @@ def check_encoder(settings: Settings) -> Generator[Check, None, Encoder | None]:
         yield from _unused_gpu(encoder.device)
     yield from failures
     return encoder
+
+
+def _checked_servers(encoder: Encoder) -> Iterator[Check]:
+    """Each server of an encoder service by itself: with one of several away, work goes on unnoticed."""
+    from encoders.serving.client import RemoteEncoder
+
+    if not isinstance(encoder, RemoteEncoder):
+        return
+    for server, objection in encoder.servers().items():
+        if objection is not None:
+            yield Check("service", State.FAILED, str(objection))
+        elif server.secure or server.loopback:
+            yield Check("service", State.OK, f"{server} answers")
+        else:
+            yield Check(
+                "service",
+                State.WARNING,
+                f"{server} answers; photos and vectors can be read on the way",
+                "serve it with a certificate, and write grpcs:// in its address",
+            )
 
 
 def _unused_gpu(device: str) -> Iterator[Check]:

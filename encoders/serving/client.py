@@ -196,6 +196,10 @@ class RemoteEncoder(Served):
         """What each object of a sketch adds to the scores of photos with the vectors (k, d), cell by cell."""
         return self._carry_out(self._session.explain(sketch, vectors, words))
 
+    def servers(self) -> dict[Address, CompsketchError | None]:
+        """Asks each server alone: None where it serves this encoder, else what is wrong there."""
+        return {server: self._session.objection(server, greet(link, GREETING)) for server, link in self._links.items()}
+
     def close(self) -> None:
         """End what is under way, and the connections."""
         self._closed.set()

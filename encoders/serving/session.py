@@ -124,6 +124,13 @@ class Session:
                 check_busy(vector)
         return answer
 
+    def objection(self, server: Address, answer: pb.GetModelsResponse | CallFailed) -> CompsketchError | None:
+        """What is wrong with a server, given what it says that it serves; None if it serves this encoder."""
+        if isinstance(answer, CallFailed):
+            return answer.explained(server)
+        served = any(model.fingerprint == self.model.fingerprint for model in answer.models)
+        return None if served else ServerError(f"encoder service {server} {self.doing}")
+
     # --- what to send ---
 
     def photos(self, *, features: bool, interactive: bool) -> Photos:

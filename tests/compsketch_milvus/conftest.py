@@ -26,10 +26,8 @@ LEFT = {
 @pytest.fixture(autouse=True)
 def _settings_of_the_tests_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable and no file of the person who runs the tests gets in."""
-    for name in [name for name in os.environ if name.startswith("MILVUS_")]:
+    for name in [name for name in os.environ if name.startswith(("MILVUS_", "COMPSKETCH_"))]:
         monkeypatch.delenv(name, raising=False)
-    for name in ("ENCODER", "COLLECTION", "DEVICE", "RUNTIME"):
-        monkeypatch.delenv(f"COMPSKETCH_{name}", raising=False)
     monkeypatch.setattr("compsketch_milvus.settings.config_file", lambda: tmp_path / "config" / "config.env")
 
 

@@ -44,10 +44,11 @@ def test_default_environment_and_argument(opened, monkeypatch) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", ["grpc://gpu-host:50051", "https://gpu-host"])
-def test_a_service_is_not_available_yet(opened, spec) -> None:
-    with pytest.raises(CompsketchError, match=f"{spec}.*not available in this version; name a bundle"):
-        connect(spec)
+def test_what_is_no_address_of_a_service(opened) -> None:
+    with pytest.raises(
+        CompsketchError, match=r"'https://gpu-host' is no address of an encoder service: .*grpc://HOST:PORT"
+    ):
+        connect("https://gpu-host")
     assert opened == []
 
 
@@ -74,5 +75,6 @@ def test_without_torch_the_extra_is_named(monkeypatch, missing) -> None:
     with pytest.raises(CompsketchError) as refused:
         connect()
     assert str(refused.value) == (
-        f"encoder 'default' needs {missing}, which is not installed: pip install \"compsketch-milvus[encoders]\""
+        f"encoder 'default' needs {missing}, which is not installed: pip install \"compsketch-milvus[encoders]\", "
+        "or name a service that encodes, grpc://HOST:PORT"
     )
