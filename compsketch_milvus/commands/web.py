@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +10,13 @@ import typer
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri
 from compsketch_milvus.errors import CompsketchError, ServerError
 from compsketch_milvus.terminal import INTERRUPTED, command, emit, note
+from compsketch_milvus.web.listening import address, check_reach, listen, serve
 
 if TYPE_CHECKING:
     from compsketch_milvus.web.app import Options
 
 __all__ = ["web"]
 
-CONNECTIONS, GRACE_SECONDS = 1000, 5
 _MAKE = "openssl rand -hex 24"
 
 
@@ -58,21 +56,20 @@ def web(
     from compsketch_milvus.web.opened import Where
 
     secret = None if token_file is None else _secret(token_file)
-    _check_reach(host, secret, (tls_cert, tls_key), insecure)
-    where, opened = _where(uri, collection, token), _listen(host, port)
+    check_reach(host, secret, (tls_cert, tls_key), insecure)
+    where, opened = _where(uri, collection, token), listen(host, port)
     options = Options(Where(**where), secret, tls_cert is not None, cache, cache_bytes, allow_private)
-    scheme, name = "http" if tls_cert is None else "https", f"[{host}]" if ":" in host else host
-    address = f"{scheme}://{name}:{opened.getsockname()[1]}/"
+    link = address(opened, host, tls=tls_cert is not None)
     with opened:
         app = _app(encoder, options)
-        told = {"url": address, "collection": options.where.collection, "login": secret is not None}
-        emit(told, as_json, lambda: typer.echo(f"the sketch page: {address}"))
+        told = {"url": link, "collection": options.where.collection, "login": secret is not None}
+        emit(told, as_json, lambda: typer.echo(f"the sketch page: {link}"))
         if open_browser:
             import webbrowser
 
-            webbrowser.open(address)
+            webbrowser.open(link)
         try:
-            _serve(app, opened, tls_cert, tls_key)
+            serve(app, opened, tls_cert, tls_key)
         except KeyboardInterrupt:
             return INTERRUPTED
     return 0
@@ -93,51 +90,12 @@ def _secret(file: Path) -> str:
     return secret
 
 
-def _check_reach(host: str, secret: str | None, pair: tuple[Path | None, Path | None], insecure: bool) -> None:
-    """Refuse to serve other machines openly."""
-    from compsketch_milvus.web.protection import is_loopback
-
-    _check_pair(*pair)
-    if is_loopback(host):
-        return
-    if secret is None:
-        raise CompsketchError(
-            f"--host {host}: other machines could search without a login; give --token-file FILE, and --tls-cert and "
-            "--tls-key, as the secret would else be sent in the clear"
-        )
-    if pair[0] is None and not insecure:
-        raise CompsketchError(
-            f"--host {host}: without TLS the secret is sent in the clear; give --tls-cert and --tls-key, or --insecure "
-            "where a proxy in front has TLS"
-        )
-
-
-def _check_pair(tls_cert: Path | None, tls_key: Path | None) -> None:
-    if (tls_cert is None) != (tls_key is None):
-        raise CompsketchError("--tls-cert and --tls-key go together: give both, or neither")
-    if tls_cert is None or tls_key is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tls_cert, tls_key, password=lambda: b"")  # without one, it would ask
-    except OSError as error:
-        raise CompsketchError(f"{tls_cert}, {tls_key}: no certificate with its key, in PEM ({error})") from error
-
-
 def _where(uri: str | None, collection: str | None, token: str | None) -> dict[str, Any]:
     from compsketch_milvus.settings import load_settings
 
     settings = load_settings(uri=uri, collection=collection, token=token)
     secret = settings.token.get_secret_value() if settings.token else None
     return {"uri": settings.uri, "collection": settings.collection, "token": secret, "db_name": settings.db_name}
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
-    except OSError as error:
-        raise CompsketchError(f"{host}:{port}: cannot listen there ({error.strerror}); give another --port") from error
 
 
 def _app(encoder: str | None, options: Options) -> Any:
@@ -155,21 +113,3 @@ def _app(encoder: str | None, options: Options) -> Any:
             raise
         note(f"{error}; the page tries again by itself")
     return create_app(network, options)
-
-
-def _serve(app: Any, opened: socket.socket, tls_cert: Path | None, tls_key: Path | None) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-    )
-    uvicorn.Server(config).run(sockets=[opened])

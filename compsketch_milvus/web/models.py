@@ -60,7 +60,7 @@ class DrawnObject(_Sent):
     bbox: Box | None = None
     weight: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)] = 1.0
     strokes: Annotated[list[Stroke], Field(max_length=MAX_STROKES)] | None = None
-    photo: Annotated[str, Field(max_length=MAX_PHOTO)] | None = Field(None, description="base64 of a JPEG, PNG or WebP, cut out of a photo")
+    photo: Annotated[str, Field(max_length=MAX_PHOTO)] | None = Field(None, description="base64 of a cut-out")
 
 
 class Drawing(_Sent):

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
@@ -48,16 +48,17 @@ def routes(site: Site) -> APIRouter:
     """`/api/thumbnail`, `/api/photo`, `/api/details`."""
     router, pictures = APIRouter(), Pictures(site)
 
-    @router.get("/api/thumbnail/{id:path}", response_class=JpegResponse)
+    @router.get("/api/thumbnail/{id:path}", response_class=Response, responses=_told("image/jpeg"))
     async def thumbnail(id: str, request: Request, collection: CollectionName = None, size: Size = "256") -> Response:
         """A small picture of a photo of the collection."""
         stored = await pictures.stored(collection, id)
         key = _key(size, stored)
         if request.headers.get("if-none-match") == f'"{key}"':
             return Response(status_code=304, headers=_cached(key))
-        return JpegResponse(await pictures.thumbnail(collection, stored, key, int(size)), headers=_cached(key))
+        data = await pictures.thumbnail(collection, stored, key, int(size))
+        return Response(data, media_type="image/jpeg", headers=_cached(key))
 
-    @router.get("/api/photo/{id:path}", response_class=JpegResponse)
+    @router.get("/api/photo/{id:path}", response_class=Response, responses=_told("image/webp", *SIGNATURES.values()))
     async def photo(id: str, request: Request, collection: CollectionName = None) -> Response:
         """A photo of the collection, in full size."""
         stored = await pictures.stored(collection, id)
@@ -80,10 +81,10 @@ def routes(site: Site) -> APIRouter:
     return router
 
 
-class JpegResponse(Response):
-    """A picture made here."""
-
-    media_type = "image/jpeg"
+def _told(*types: str) -> dict[int | str, dict[str, Any]]:
+    """What the document of the API says of a route that answers with a picture."""
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    return {200: {"content": dict.fromkeys(types, picture)}, 304: {"description": "As it was"}}
 
 
 class Pictures:

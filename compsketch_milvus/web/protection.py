@@ -113,7 +113,8 @@ class Protection:
             _check_origin(scope["method"], headers)
         visit = self._login.visit(headers.get("cookie", ""))
         address = (scope.get("client") or ("",))[0]
-        kind = next((kind for prefix, kind in KINDS.items() if path.startswith(prefix)), "other")
+        rest = "other" if path.startswith(API) else "page"
+        kind = next((kind for prefix, kind in KINDS.items() if path.startswith(prefix)), rest)
         client = visit.name if visit is not None and kind != "login" else address
         self._rates.take(kind, client)
         user = not self._login.needed or (visit is not None and visit.user)

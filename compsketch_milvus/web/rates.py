@@ -27,6 +27,7 @@ RATES: Mapping[str, Rate] = {
     "search": Rate(20, 60),
     "photo": Rate(100, 600),
     "login": Rate(0.1, 5),
+    "page": Rate(300, 2000),  # some 60 files each time it is opened, and many people behind one address
     "other": Rate(20, 100),
 }
 
