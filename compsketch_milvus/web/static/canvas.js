@@ -56,7 +56,8 @@ export async function startCanvas() {
     get("redo").disabled = !store.canRedo();
     tool.allowCut(state.document.underlay !== null);
   });
-  board.objects.addEventListener("focusin", ({ target }) => store.select(target.dataset.id));
+  // On the root: an SVG group that listens to focus would take focus itself.
+  board.root.addEventListener("focusin", ({ target }) => target.dataset.id && store.select(target.dataset.id));
   addEventListener("compsketch:highlight", ({ detail: { index } }) => board.highlight(index));
   loadWords();
   startExamples(get("lead"), get("examples"));

@@ -24,6 +24,7 @@ export class Pointers {
     root.addEventListener("contextmenu", (event) => event.preventDefault());
     root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     addEventListener("blur", () => this.holdPan(false));
+    addEventListener("keydown", () => root.classList.remove("by-pointer"));
   }
 
   get busy() {
@@ -58,6 +59,7 @@ export class Pointers {
       this.#fingers.clear();
     }
     if (this.#isPalm(event)) return;
+    this.board.root.classList.add("by-pointer"); // no ring around what a press has focused
     this.board.root.focus({ preventScroll: true });
     capture(this.board.root, event);
     if (event.pointerType === "touch") {
