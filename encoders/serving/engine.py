@@ -125,8 +125,7 @@ class Engine:
         try:
             await self._decoders.start()
             self._forward.start()
-            for power in range(self._batch.bit_length()):
-                rows = 2**power
+            for rows in self._usual_sizes():
                 await self._forward.submit(("warm", False), rows, lane=Lane.INTERACTIVE, rows=2 * rows)
             await self._check()
         except BaseException:
@@ -313,6 +312,12 @@ class Engine:
             if values.shape != (self.encoder.dim,) or not np.isfinite(values).all():
                 raise RuntimeError(f"expected {self.encoder.dim} finite numbers, found {values!r:.200}")
         self._checked = True
+
+    def _usual_sizes(self) -> list[int]:
+        """A GPU has a graph for each power of two (`encoders.graphs`); a CPU takes its memory with the largest batch."""
+        if self.encoder.device.startswith("cuda"):
+            return [2**power for power in range(self._batch.bit_length())]
+        return sorted({1, self._batch})
 
     def _warm(self, rows: int) -> int:
         """On the forward thread: so many photos, and so many sketches."""

@@ -109,8 +109,9 @@ async def test_explanations_are_the_encoders(judging_encoder):
         assert [part.score for part in parts] == [part.score for part in expected]
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cpu", [1, 8]), ("cuda:0", [1, 2, 4, 8])])
 @on_a_loop
-async def test_warming_up_encodes_batches_of_the_usual_sizes(toy):
+async def test_warming_up_encodes_batches_of_the_usual_sizes(toy, device, expected):
     sizes = []
 
     class Counting(toy.ToyEncoder):
@@ -118,9 +119,11 @@ async def test_warming_up_encodes_batches_of_the_usual_sizes(toy):
             sizes.append(len(images))
             return super().encode_images(images)
 
-    async with running(Counting(), batch=8) as engine:
+    encoder = Counting()
+    encoder.device = device
+    async with running(encoder, batch=8) as engine:
         assert engine.healthy
-        assert sizes == [1, 2, 4, 8, 1]  # and one to look at
+        assert sizes == [*expected, 1]  # and one to look at
 
 
 @on_a_loop
