@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -113,22 +114,23 @@ def serve(
     as_json: Json = False,
 ) -> int:
     """Serve the rating page. Where others than this machine's users come, they need the link that is printed."""
-    from compsketch_milvus.commands.web import _check_reach, _listen, _serve
     from compsketch_milvus.study.pages import create_app
     from compsketch_milvus.study.plan import Plan
     from compsketch_milvus.study.store import Store
+    from compsketch_milvus.web.listening import address, check_reach, listen
+    from compsketch_milvus.web.listening import serve as run
     from compsketch_milvus.web.protection import is_loopback
 
     plan = Plan.load(folder)
     with closing(Store(folder, plan)) as store:
-        _check_reach(host, store.invitation, (tls_cert, tls_key), insecure)
+        check_reach(host, store.invitation, (tls_cert, tls_key), insecure)
         invited = not is_loopback(host)
-        with _listen(host, port) as opened:
-            scheme, name = "http" if tls_cert is None else "https", f"[{host}]" if ":" in host else host
-            link = f"{scheme}://{name}:{opened.getsockname()[1]}/" + (f"#{store.invitation}" if invited else "")
+        with listen(host, port) as opened:
+            name = socket.gethostname() if host in ("0.0.0.0", "::", "[::]") else host  # a link that one can send
+            link = address(opened, name, tls=tls_cert is not None) + (f"#{store.invitation}" if invited else "")
             emit({"url": link, "study": str(folder)}, as_json, lambda: typer.echo(f"the rating page: {link}"))
             try:
-                _serve(create_app(folder, store, invited=invited, contact=contact), opened, tls_cert, tls_key)
+                run(create_app(folder, store, invited=invited, contact=contact), opened, tls_cert, tls_key)
             except KeyboardInterrupt:
                 return INTERRUPTED
     return 0
