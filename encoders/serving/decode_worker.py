@@ -6,9 +6,11 @@ how to decode, and imports nothing but what that takes.
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -26,7 +28,7 @@ COST = 16  # bytes a pixel while the costliest formats are decoded: RGBA, float 
 def main(descriptor: int, size: int, max_bytes: int, max_pixels: int, seconds: float) -> None:
     """Runs the worker at its end of the socket."""
     limits = Limits(max_bytes, max_pixels)
-    _bound_memory(MEMORY + 2 * max_bytes + COST * max_pixels)
+    bound_memory(MEMORY + 2 * max_bytes + COST * max_pixels)
     serve(descriptor, partial(load_photo, size=size, limits=limits), seconds)
 
 
@@ -65,9 +67,8 @@ def receive(peer: socket.socket, length: int) -> bytearray:
     return content
 
 
-def _bound_memory(size: int) -> None:
-    """More than a photo may ever take fails the photo, not the machine."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
+def bound_memory(size: int) -> None:
+    """More bytes than a photo may ever take fail the photo, not the machine; where the system is Linux."""
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))

@@ -87,7 +87,7 @@ class Decoders:
         observe: Observer | None = None,
     ) -> None:
         argv = command(size, limits, seconds) if run is None else list(run)
-        count = workers if workers is not None else len(os.sched_getaffinity(0))
+        count = workers if workers is not None else os.cpu_count() or 1
         self._workers = [_Worker(argv, size, seconds) for _ in range(count)]
         self._stage = Batcher("decode", self._workers, observe=observe)
 

@@ -314,9 +314,9 @@ class Engine:
         self._checked = True
 
     def _usual_sizes(self) -> list[int]:
-        """A GPU has a graph for each power of two (`encoders.graphs`); a CPU takes its memory with the largest batch."""
+        """A GPU has a graph for each power of two, see `encoders.graphs`; a CPU takes memory with the largest batch."""
         if self.encoder.device.startswith("cuda"):
-            return [2**power for power in range(self._batch.bit_length())]
+            return [2**power for power in range((self._batch - 1).bit_length() + 1)]
         return sorted({1, self._batch})
 
     def _warm(self, rows: int) -> int:

@@ -52,6 +52,8 @@ def hostile(content: bytes) -> Photo:
     word, _, argument = content.partition(b" ")
     if word == b"crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if word == b"swell":
+        bytearray(8 << 30)
     if word == b"exit":
         os._exit(3)
     if word == b"killed" and not (mark := Path(os.fsdecode(argument))).exists():
@@ -68,9 +70,13 @@ def hostile(content: bytes) -> Photo:
 
 def hostile_worker(seconds: float) -> list[str]:
     """A worker that decodes by `hostile`."""
-    find = f"import sys; sys.path[:] = {sys.path!r}"
-    names = "from encoders.serving.decode_worker import serve; from tests.encoders.serving.test_decoding import hostile"
-    return [sys.executable, "-c", f"{find}; {names}; serve(0, hostile, {seconds})"]
+    lines = [
+        f"import sys; sys.path[:] = {sys.path!r}",
+        "from encoders.serving.decode_worker import bound_memory, serve",
+        "from tests.encoders.serving.test_decoding import hostile",
+        f"bound_memory(2 << 30); serve(0, hostile, {seconds})",
+    ]
+    return [sys.executable, "-c", "\n".join(lines)]
 
 
 @on_a_loop
@@ -112,6 +118,15 @@ async def test_a_photo_that_crashes_its_worker_fails_alone():
         assert crashed.message == "decoding brought down its process twice (signal SIGSEGV); leave the photo out"
         assert left.message == "decoding brought down its process twice (exit status 3); leave the photo out"
         assert decoders.dead is None
+
+
+@on_a_loop
+async def test_a_photo_that_takes_all_memory_fails_alone():
+    async with pool(run=hostile_worker(20)) as decoders:
+        with pytest.raises(Rejected) as caught:
+            await decode(decoders, b"swell")
+        assert caught.value.reason is Reason.CRASHED
+        assert (await decode(decoders, jpeg())).width == 90
 
 
 @on_a_loop
