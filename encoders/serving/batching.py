@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -145,7 +146,8 @@ class Batcher:
                     results = [error] * len(batch)
                 self._loop.call_soon_threadsafe(self._done, batch, results, began, monotonic())
         except BaseException as error:  # whatever it was, nobody may wait for this thread any more
-            self._loop.call_soon_threadsafe(self._die, batch, error)
+            with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
+                self._loop.call_soon_threadsafe(self._die, batch, error)
 
     def _take(self) -> list[_Item]:
         """The next batch, when there is one; none: the stage is closed."""

@@ -232,6 +232,26 @@ async def test_closing_does_not_wait_for_ever_for_a_run_that_hangs(monkeypatch):
     await until(lambda: not batcher._threads[0].is_alive())
 
 
+def test_a_run_that_outlives_the_loop_ends_in_silence(monkeypatch):
+    monkeypatch.setattr(batching, "PATIENCE", 0.05)
+    gate = Gate()
+
+    async def test() -> threading.Thread:
+        batcher = Batcher("forward", [gate])
+        batcher.start()
+        hanging = bulk(batcher, 3)
+        await gate.begun()
+        await batcher.close()
+        with pytest.raises(Closed):
+            await hanging[0]
+        return batcher._threads[0]
+
+    thread = asyncio.run(test())
+    gate.open()
+    thread.join(Gate.most)
+    assert not thread.is_alive()
+
+
 @on_a_loop
 async def test_a_thread_that_dies_fails_all_and_says_so():
     gate = Gate()
