@@ -55,6 +55,7 @@ async function display() {
   part("bar").max = progress.done + progress.left;
   part("bar").value = progress.done - takenBack() + place / task.photos.length;
   part("place").textContent = `Photo ${place + 1} of ${task.photos.length}`;
+  part("where").textContent = `${part("count").textContent}, ${part("place").textContent}`; // for those who hear it
   part("undo").disabled = !place && !draft.past.length;
   for (const button of grades) button.classList.remove("given");
   show("rating");
@@ -162,8 +163,7 @@ function finish() {
   part("end-text").textContent = some
     ? `That was the last one. ${graded()} You can close this page.`
     : "Every photo has been given to enough people. Should somebody leave early, there may be some again later.";
-  part("again").textContent = "Look again";
-  show("end");
+  end("Look again");
 }
 
 function graded() {
@@ -174,7 +174,12 @@ async function stop() {
   await server.leave().catch(() => {}); // else the lease runs out
   part("end-title").textContent = "Until later";
   part("end-text").textContent = `${graded()} You can go on with this browser at any time; nothing is lost.`;
-  part("again").textContent = "Go on";
+  end("Go on");
+}
+
+function end(again) {
+  part("where").textContent = part("end-title").textContent;
+  part("again").textContent = again;
   show("end");
   part("again").focus();
 }
