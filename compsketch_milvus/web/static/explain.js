@@ -48,7 +48,7 @@ function show(parts, { list, hint, colours, frame }) {
   off.firstChild.checked = true;
   list.append(off, ...objects);
   if (objects.length > 1) list.append(option("all objects", signed(sum(parts)), null, () => choose(ALL)));
-  hint.textContent = `Score ${parts.score.toFixed(3)}: what the objects add, and the rest for the empty canvas. Tinted cells speak for the photo, dark ones against it.`;
+  hint.textContent = `The score of ${parts.score.toFixed(3)} is what the objects add, and what the empty canvas does. Tinted cells speak for the photo, dark ones against it.`;
 }
 
 /** Point at an object of the drawing. */

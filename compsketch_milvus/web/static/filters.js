@@ -64,12 +64,11 @@ export class Filters extends EventTarget {
     }
   }
 
-  /** As they were at first. */
-  reset() {
-    this.element.reset();
+  /** All photos again. */
+  dropFilter() {
+    this.expression.input.value = "";
     this.builder.clear();
     this.#byHand = false;
-    this.#thresholdSaid();
     this.#changed();
   }
 

@@ -15,11 +15,11 @@ export class Status {
   #spoken = null;
 
   constructor() {
-    this.count = h("p.count");
+    this.count = h("h2.count", {}, "Photos");
     this.latency = h("div.latency", { hidden: true });
     this.notice = h("div.note", { hidden: true });
     this.said = h("p.unseen", { role: "status" });
-    this.line = h("div.status", {}, this.count, this.latency);
+    this.line = h("div.status", {}, this.latency);
   }
 
   /** @param {object} answer @param {number} took - ms from question to answer. */
@@ -35,7 +35,7 @@ export class Status {
   }
 
   empty() {
-    this.count.textContent = "";
+    this.count.textContent = "Photos";
     this.latency.hidden = true;
     this.clear();
     this.say("");
@@ -43,10 +43,8 @@ export class Status {
 
   /** A line over the photos; `action` is [label, function]. */
   note(text, { kind = "", action = null } = {}) {
-    this.notice.replaceChildren(
-      h("p", {}, text),
-      action ? h("button.button.outlined", { type: "button", onclick: action[1] }, action[0]) : null,
-    );
+    this.notice.replaceChildren(h("p", {}, text));
+    if (action) this.notice.append(h("button.button.outlined", { type: "button", onclick: action[1] }, action[0]));
     this.notice.className = `note ${kind}`.trim();
     this.notice.hidden = false;
   }

@@ -81,7 +81,7 @@ class Results {
     this.blank = this.facts.count === 0 ? blank("No photos yet", `“${this.facts.collection}” is empty. Fill it with: compsketch ingest FOLDER`) : blank("Photos gather here", "Draw one object or several where you want them. The photos that hold them there come while you draw.");
     this.waiting = h("div.waiting", { "aria-hidden": "true" }, ...Array.from({ length: 8 }, () => h("span.tile")));
     this.panel.replaceChildren(
-      h("header.results-head", {}, h("h2", {}, "Photos"), this.status.line, h("div.results-tools", {}, this.filters.opener, leave)),
+      h("header.results-head", {}, this.status.count, this.status.line, h("div.results-tools", {}, this.filters.opener, leave)),
       this.filters.element,
       this.like,
       this.status.notice,
@@ -131,7 +131,7 @@ class Results {
   #failed(error) {
     this.#state(this.grid.cards.length ? "shown" : "failed");
     if (error.needsLogin) return this.#locked();
-    if (!error.unreachable) return this.status.warn(error.message, this.filters.terms.filter ? { action: ["Reset settings", () => this.filters.reset()] } : {});
+    if (!error.unreachable) return this.status.warn(error.message, this.filters.terms.filter ? { action: ["Drop the filter", () => this.filters.dropFilter()] } : {});
     this.connection.lost();
     const kept = this.grid.cards.length ? " These photos are those of before." : "";
     this.status.warn(`${error.message}${kept} Trying again …`, { action: ["Try now", () => this.connection.retry()] });

@@ -39,7 +39,7 @@ export function loginForm(entered) {
     "form.login",
     { onsubmit: submit },
     h("h3", {}, "This page asks for a token"),
-    h("p", {}, "Whoever runs the server has it: it stands in the output of ", h("code", {}, "compsketch web"), "."),
+    h("p", {}, "Whoever runs the server has it: what ", h("code", {}, "compsketch web --token-file"), " was given."),
     h("label.choice", { htmlFor: "token" }, h("span", {}, "Token"), token),
     problem,
     button,
