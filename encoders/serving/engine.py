@@ -116,6 +116,11 @@ class Engine:
         """Whether the last check encoded a photo and a sketch, and all stages are alive."""
         return self._checked and self._forward.dead is None and self._decoders.dead is None
 
+    @property
+    def decoder_pids(self) -> list[int]:
+        """Process ids of the decode workers that run now."""
+        return self._decoders.pids
+
     async def start(self) -> None:
         """Starts the stages and encodes photos and sketches in batches of the usual sizes.
 
