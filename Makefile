@@ -8,7 +8,7 @@ DATA ?= ../shared/data
 OUT ?= runs/default
 RECIPE ?= default
 
-.PHONY: demo test milvus promtool lint proto format bench bench-million train train-smoke semir evaluate tables clean
+.PHONY: demo test milvus promtool lint proto format bench bench-million train train-smoke semir evaluate tables screenshots clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -79,6 +79,9 @@ evaluate: $(VENV)/.dev  ## The shipped bundle on the part of DATA that training 
 tables: $(VENV)/.dev  ## The paper's tables, with SemIR's rows if OUT holds it; an interrupted run goes on
 	$(BIN)/compsketch tables --data "$(DATA)" --out tests/benchmarks/results \
 	  $(if $(wildcard $(OUT)/semir/bundle/config.json),--semir "$(OUT)/semir/bundle")
+
+screenshots: $(VENV)/.dev  ## The README's pictures of the sketch page, with the shipped encoder over the demonstration's scenes
+	$(BIN)/python -m tests.web.screenshots .github
 
 clean:
 	rm -rf $(VENV) .venv-milvus .venv-proto .promtool demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
