@@ -103,8 +103,11 @@ def _app(encoder: str | None, options: Options) -> Any:
     from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.encoder import connect
     from compsketch_milvus.web.app import create_app
+    from encoders.sketch import Sketch, SketchObject
 
     network, where = connect(encoder), options.where
+    line = SketchObject(([[1, 9], [1, 9]],))  # type: ignore[arg-type]
+    network.encode_sketches([Sketch(10, 10, (line,))])  # compiles what nobody should wait for while drawing
     try:
         more: dict[str, Any] = {"token": where.token, "db_name": where.db_name, "create": False}
         SketchCollection.open(where.collection, network, uri=where.uri, **more).close()

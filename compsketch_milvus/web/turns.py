@@ -25,7 +25,7 @@ MOST_A_CLIENT = 8  # pages of one client that wait at once
 @dataclass(eq=False)
 class _Waiter:
     client: str
-    page: str
+    page: str | None
     ready: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -57,28 +57,27 @@ class Turns:
         Raises:
             Refusal: 409, a newer request came from the same page; 429, too many wait.
         """
-        if page is not None:
-            self._supersede(client, page)
         if self._running < self.at_once:
             self._running += 1
         else:
-            await self._wait(_Waiter(client, page or ""))
+            await self._wait(_Waiter(client, page))
         try:
             yield
         finally:
             self._pass_on()
 
-    def _supersede(self, client: str, page: str) -> None:
-        for waiter in list(self._waiting.get(client, ())):
-            if waiter.page == page:
-                self._remove(waiter)
-                waiter.ready.set_exception(Refusal(409, SUPERSEDED))
-
     async def _wait(self, waiter: _Waiter) -> None:
-        own = self._waiting.get(waiter.client, ())
-        if self.waiting >= MOST_WAITING or len(own) >= MOST_A_CLIENT:
+        own = self._waiting.get(waiter.client, deque())
+        older = next((one for one in own if one.page == waiter.page and waiter.page is not None), None)
+        if older is not None:  # in its very place: who draws without a rest would else never be served
+            own[own.index(older)] = waiter
+            if not older.ready.done():
+                older.ready.set_exception(Refusal(409, SUPERSEDED))
+        elif self.waiting >= MOST_WAITING or len(own) >= MOST_A_CLIENT:
             raise Refusal(429, "too many searches wait; draw on in a moment", retry_after=1)
-        self._waiting.setdefault(waiter.client, deque()).append(waiter)
+        else:
+            own.append(waiter)
+            self._waiting[waiter.client] = own
         try:
             await waiter.ready
         except asyncio.CancelledError:
@@ -97,11 +96,12 @@ class Turns:
 
     def _pass_on(self) -> None:
         """Give a turn that has ended to the first of the next client, who then goes to the end."""
-        if not self._waiting:
-            self._running -= 1
-            return
-        client, own = self._waiting.popitem(last=False)
-        waiter = own.popleft()
-        if own:
-            self._waiting[client] = own
-        waiter.ready.set_result(None)
+        while self._waiting:
+            client, own = self._waiting.popitem(last=False)
+            waiter = own.popleft()
+            if own:
+                self._waiting[client] = own
+            if not waiter.ready.done():  # else it was given up in this very moment
+                waiter.ready.set_result(None)
+                return
+        self._running -= 1

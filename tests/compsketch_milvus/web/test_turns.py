@@ -69,11 +69,25 @@ def test_a_newer_request_of_the_same_page_takes_the_place_of_the_one_that_waits(
         work = Work()
         tasks = [await work.asked("a", "p", "running"), await work.asked("a", "p", "old")]
         tasks += [await work.asked("a", "other", "other"), await work.asked("a", "p", "new")]
-        await work.finish("running", "other", "new")
+        await work.finish("running", "new", "other")
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert work.served == ["running", "other", "new"]
+        assert work.served == ["running", "new", "other"]
         assert isinstance(answers[1], Refusal)
         assert (answers[1].status, answers[1].line) == (409, "superseded")
+
+    asyncio.run(scene())
+
+
+def test_who_draws_without_a_rest_is_served_in_turn() -> None:
+    async def scene() -> None:
+        work = Work()
+        tasks = [await work.asked("calm", "p", "first"), await work.asked("busy", "p", "b0")]
+        tasks += [await work.asked("calm", "p", "second")]
+        tasks += [await work.asked("busy", "p", f"b{i}") for i in range(1, 4)]
+        await work.finish("first", "b3", "second")
+        assert work.served == ["first", "b3", "second"]
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(isinstance(answer, Refusal) for answer in answers) == 3
 
     asyncio.run(scene())
 
@@ -110,6 +124,23 @@ def test_a_turn_that_comes_in_the_moment_of_giving_up_is_passed_on() -> None:
         assert work.served == ["a", "c"]
         await work.finish("c")
         await asyncio.gather(running, last)
+
+    asyncio.run(scene())
+
+
+def test_a_turn_does_not_go_to_who_has_just_given_up() -> None:
+    async def scene() -> None:
+        work = Work()
+        running, waiting = await work.asked("a", "p", "a"), await work.asked("b", "p", "b")
+        last = await work.asked("c", "p", "c")
+        waiting.cancel()  # and before it has left its place
+        work.end["a"].set()
+        newer = asyncio.ensure_future(work.ask("b", "p", "newer"))
+        await settled()
+        await work.finish("c", "newer")
+        await asyncio.gather(running, last, newer)
+        assert work.served == ["a", "c", "newer"]
+        assert work.turns.waiting == 0
 
     asyncio.run(scene())
 
