@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import grpc
 
 from encoders.serving.faults import Closed
+from encoders.serving.limits import InvalidRequest
 from encoders.serving.statuses import Unauthenticated, status_of
 from encoders.serving.tokens import Tokens
 
@@ -63,7 +64,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def __init__(self, tokens: Tokens | None, tally: Tally) -> None:
         self._tokens, self._tally = tokens, tally
         self._shut: str | None = "the server is starting; try again in a while"
-        self._under_way = 0
+        self._under_way, self._last = 0, time.monotonic()
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = asyncio.Event()
@@ -82,27 +83,33 @@ class Gate(grpc.aio.ServerInterceptor):
         """Resolves when no call is under way."""
         await self._idle.wait()
 
+    async def quiet(self, pause: float, longest: float) -> None:
+        """Resolves when no call has come for `pause` seconds, or after the longest time: callers know by then."""
+        end = time.monotonic() + longest
+        while (left := min(self._last + pause, end) - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+
     async def intercept_service(self, continuation: Callable[..., Any], handler_call_details: Any) -> Any:
-        """See `grpc.aio.ServerInterceptor`. Requests are parsed behind the gate: those not let in cost nothing."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler_call_details.method.startswith(HEALTH):
+        """See `grpc.aio.ServerInterceptor`. Nothing is read of calls that are not let in, however large they are.
+
+        Hence all are streams here: gRPC would read the message of a unary call before it asks anyone. On the wire the
+        two are one.
+        """
+        handler, details = await continuation(handler_call_details), handler_call_details
+        if handler is None or details.method.startswith(HEALTH):
             return handler
-        details = handler_call_details
 
-        async def unary(raw: bytes, context: Any) -> Any:
-            async with self._around(details, context):
-                return await handler.unary_unary(handler.request_deserializer(raw), context)
-
-        async def stream(raws: AsyncIterator[bytes], context: Any) -> None:
+        async def run(raws: AsyncIterator[bytes], context: Any) -> None:
             async with self._around(details, context):
                 requests = (handler.request_deserializer(raw) async for raw in raws)
+                if not handler.request_streaming:
+                    await context.write(await handler.unary_unary(await _only(requests), context))
+                    return
                 async with aclosing(handler.stream_stream(requests, context)) as answers:
                     async for answer in answers:
                         await context.write(answer)
 
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(unary, None, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(run, None, handler.response_serializer)
 
     @asynccontextmanager
     async def _around(self, details: Any, context: Any) -> AsyncIterator[None]:
@@ -112,7 +119,7 @@ class Gate(grpc.aio.ServerInterceptor):
             details.method.rpartition("/")[2], str(told.get("x-request-id", ""))[:MAX_REQUEST_ID], _peer(context)
         )
         current.set(call)
-        self._under_way += 1
+        self._under_way, self._last = self._under_way + 1, time.monotonic()
         self._idle.clear()
         code = grpc.StatusCode.OK
         try:
@@ -151,6 +158,13 @@ class Gate(grpc.aio.ServerInterceptor):
             "code": code.name,
         }
         log.info("call", extra={"fields": fields | ({"request_id": call.request_id} if call.request_id else {})})
+
+
+async def _only(requests: AsyncIterator[Any]) -> Any:
+    request = await anext(requests, None)
+    if request is None:
+        raise InvalidRequest("the call has no message")
+    return request
 
 
 def _peer(context: Any) -> str:

@@ -35,6 +35,9 @@ SERVICE = encoder_pb2.DESCRIPTOR.services_by_name["Encoder"].full_name
 CALLS = 4096  # under way at a time; more are refused: each holds its message
 HEALTH_SECONDS = 0.25  # between two looks at the models' health
 PING_MS = 5_000  # clients may ask as often whether this server is still there
+# A call that comes while gRPC stops is cut off without a status to tell by that nothing was done, and it is safe to ask
+# another server: so this one goes on refusing until nobody comes.
+QUIET_SECONDS, LINGER_SECONDS = 0.2, 2.0
 FLUSH_SECONDS = 5.0  # for what is answered to be sent, after a drain
 
 log = logging.getLogger(__name__)
@@ -249,6 +252,7 @@ class Server:
         except (TimeoutError, asyncio.TimeoutError):
             log.warning("drained for %g s; what is still under way is given up", self.options.drain)
         else:
+            await self._gate.quiet(QUIET_SECONDS, LINGER_SECONDS)
             await self._server.stop(min(FLUSH_SECONDS, max(0.0, started + self.options.drain - time.monotonic())))
         await self.close()
 

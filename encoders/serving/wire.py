@@ -33,6 +33,7 @@ __all__ = [
     "unpack",
 ]
 
+MAX_VALUE = 65504.0  # half precision's largest: each vector may have to be sent in it
 MAX_JSON = 8 * 2**20  # bytes of one sketch's text; a Canvas says the same in fewer
 _TYPES: dict[int, np.dtype[Any]] = {
     pb.PRECISION_UNSPECIFIED: np.dtype("<f4"),
@@ -61,12 +62,15 @@ def unpack(data: bytes, width: int, precision: int = pb.PRECISION_FLOAT32) -> np
     """The inverse of `pack`: (B, width) float32, the caller's own.
 
     Raises:
-        WireError: an unknown precision, or no whole number of rows.
+        WireError: an unknown precision, no whole number of rows, or numbers that no vector holds.
     """
     kind = _type(precision)
     if width < 1 or len(data) % (width * kind.itemsize):
         raise WireError(f"{len(data)} bytes are no whole number of rows of {width} {kind.name} values")
-    return np.frombuffer(data, kind).reshape(-1, width).astype(np.float32)  # (B, width)
+    rows = np.frombuffer(data, kind).reshape(-1, width).astype(np.float32)  # (B, width)
+    if not np.abs(rows).max(initial=0.0) <= MAX_VALUE:  # true for NaN, too
+        raise WireError(f"a vector holds a number that is not finite, or beyond {MAX_VALUE:g}")
+    return rows
 
 
 def _type(precision: int) -> np.dtype[Any]:

@@ -142,6 +142,26 @@ async def test_only_tokens_of_the_file_are_let_in_and_health_needs_none(toy_enco
 
 
 @on_a_loop
+async def test_nothing_is_read_of_a_call_that_is_not_let_in(toy_encoder, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(f"ingest {ONE}\n")
+    limits = CallLimits(message_bytes=100_000, image_bytes=50_000)
+    async with served(toy_encoder, token_file=file, limits=limits) as server, channel(server) as opened:
+        huge = images(bytes(200_000))
+        error = await refused(EncoderStub(opened).EncodeImages(huge))
+        assert error.code() == StatusCode.UNAUTHENTICATED
+        error = await refused(EncoderStub(opened).EncodeImages(huge, metadata=bearer(ONE)))
+        assert error.code() == StatusCode.RESOURCE_EXHAUSTED
+
+
+@on_a_loop
+async def test_a_call_without_a_message_is_refused(toy_encoder):
+    async with served(toy_encoder) as server, channel(server) as opened:
+        error = await refused(opened.stream_stream("/compsketch.v1.Encoder/EncodeImages")(iter([])).read())
+    assert (error.code(), error.details()) == (StatusCode.INVALID_ARGUMENT, "the call has no message")
+
+
+@on_a_loop
 async def test_a_client_is_limited_by_the_name_of_its_token(toy_encoder, tmp_path):
     file = tmp_path / "tokens"
     file.write_text(f"ingest {ONE}\nsearch {OTHER}\n")

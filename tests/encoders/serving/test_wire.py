@@ -135,6 +135,12 @@ def test_half_a_vector_is_refused():
         wire.pack(np.zeros(1), 9)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 7e4])
+def test_numbers_that_no_vector_holds_are_refused(number):
+    with pytest.raises(WireError, match="not finite, or beyond 65504"):
+        wire.unpack(wire.pack(np.array([[0.0, number]])), 2)
+
+
 def test_photos_are_bytes_or_pixels():
     pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     np.testing.assert_array_equal(wire.image_content(wire.image_message(pixels), 2), pixels)
