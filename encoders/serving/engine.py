@@ -176,12 +176,12 @@ class Engine:
 
         Raises:
             Rejected: The photo is damaged, too large, or brings down what decodes it.
-            Busy: The lane is full.
+            Busy: The lane is full, or so full that the answer would hardly come in time.
             TimeoutError: The deadline passed.
             Closed: The engine is closed, or one of its stages has died.
         """
         kind = "features" if features else "photo"
-        async with self._admitted(kind, lane, size=len(content), patient=patient):
+        async with self._admitted(kind, lane, size=len(content), deadline=deadline, patient=patient):
             self._inspect(content)
             return await self._photo(kind, content, lane, deadline)
 
@@ -189,13 +189,13 @@ class Engine:
         self, sketch: Sketch, *, words: bool, lane: Lane, deadline: float | None = None, patient: bool = False
     ) -> Row:
         """One sketch to its row; arguments and errors as those of `image`, `words` as the encoder has it."""
-        async with self._admitted("sketch", lane, patient=patient):
+        async with self._admitted("sketch", lane, deadline=deadline, patient=patient):
             return Row(await self._forward.submit(("sketch", words), sketch, lane=lane, deadline=deadline))
 
     async def project(self, features: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
         """Features (B, F) to vectors (B, d) float32, in the interactive lane; errors as of `image`."""
         lane, rows = Lane.INTERACTIVE, max(1, len(features))
-        async with self._admitted("project", lane, rows=rows, size=features.nbytes):
+        async with self._admitted("project", lane, rows=rows, size=features.nbytes, deadline=deadline):
             vectors: np.ndarray = await self._forward.submit(
                 ("project", False), features, lane=lane, rows=rows, deadline=deadline
             )
@@ -206,7 +206,7 @@ class Engine:
     ) -> list[Explanation]:
         """What adds to the scores of photos with vectors (k, d), in the interactive lane; errors as of `image`."""
         lane = Lane.INTERACTIVE
-        async with self._admitted("explain", lane, size=vectors.nbytes):
+        async with self._admitted("explain", lane, size=vectors.nbytes, deadline=deadline):
             parts: list[Explanation] = await self._forward.submit(
                 ("explain", words), (sketch, vectors), lane=lane, deadline=deadline
             )
@@ -215,13 +215,11 @@ class Engine:
     # --- stages ---
 
     @asynccontextmanager
-    async def _admitted(
-        self, kind: str, lane: Lane, *, rows: int = 1, size: int = 0, patient: bool = False
-    ) -> AsyncIterator[None]:
-        """A place in a lane, and the observer told what became of it."""
+    async def _admitted(self, kind: str, lane: Lane, *, rows: int = 1, **place: Any) -> AsyncIterator[None]:
+        """A place in a lane, as `Admission.enter` gives it, and the observer told what became of it."""
         observe = self._observe
         try:
-            async with self._admission.enter(lane, rows=rows, size=size, patient=patient):
+            async with self._admission.enter(lane, rows=rows, **place):
                 observe.depth(lane, self.depth(lane))
                 yield
             observe.rows(kind, lane, rows)

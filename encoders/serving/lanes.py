@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from time import monotonic
 
 from encoders.serving.faults import Busy, Closed
 
 LONGEST = 30.0  # seconds that anyone is told to wait
+SHARE = 0.5  # of the time until a deadline that those before may take; a pace is measured, not promised
 
 
 class Lane(Enum):
@@ -56,15 +58,27 @@ class Admission:
         return self._rows[lane]
 
     @asynccontextmanager
-    async def enter(self, lane: Lane, *, rows: int = 1, size: int = 0, patient: bool = False) -> AsyncIterator[None]:
+    async def enter(
+        self, lane: Lane, *, rows: int = 1, size: int = 0, deadline: float | None = None, patient: bool = False
+    ) -> AsyncIterator[None]:
         """Holds a place in a lane; more rows than a lane can hold are let in when it is empty.
 
+        Args:
+            lane: Which.
+            rows: How many places.
+            size: Bytes that are held meanwhile.
+            deadline: Of the answer, as `time.monotonic` counts.
+            patient: Wait for room, whatever the deadline.
+
         Raises:
-            Busy: The lane is full, and the caller is not `patient`.
+            Busy: The lane is full, or so full that the answer would hardly come in time.
+            TimeoutError: The deadline has passed.
             Closed: Nothing is accepted any more.
         """
+        if deadline is not None and deadline <= monotonic():
+            raise TimeoutError
         turn = None
-        while not self._closed and self._full(lane, rows):
+        while not self._closed and (self._full(lane, rows) or (not patient and self._late(lane, deadline))):
             if not patient:
                 raise Busy(self._retry_after(lane))
             turn = await self._turn(lane, first=turn is not None)
@@ -90,6 +104,11 @@ class Admission:
     def _full(self, lane: Lane, rows: int) -> bool:
         held = self._rows[lane]
         return held > 0 and (held + rows > self._most or self._bytes[lane] >= self._most_bytes)
+
+    def _late(self, lane: Lane, deadline: float | None) -> bool:
+        """Whether what is before it would take more than its share of the time that is left."""
+        ahead = self._rows[lane] * self._pace(lane)
+        return deadline is not None and ahead > 0 and ahead > SHARE * (deadline - monotonic())
 
     def _retry_after(self, lane: Lane) -> float:
         """Seconds until half of what is under way is done, by then others will have come, too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from time import monotonic
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,22 @@ async def test_a_full_lane_refuses_and_says_when_to_come_back():
         await held.enter_async_context(gate.enter(Lane.INTERACTIVE))  # the other lane is another queue
         assert (gate.depth(Lane.BULK), gate.depth(Lane.INTERACTIVE)) == (4, 1)
     assert (gate.depth(Lane.BULK), gate.depth(Lane.INTERACTIVE)) == (0, 0)
+
+
+@on_a_loop
+async def test_what_would_hardly_be_in_time_is_refused_at_once():
+    gate = admission(rows=100, pace=0.5)
+    async with AsyncExitStack() as held:
+        for _ in range(4):  # two seconds' work
+            await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 60))
+        with pytest.raises(Busy) as caught:
+            await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 3))
+        assert caught.value.retry_after == 1
+        with pytest.raises(TimeoutError):
+            await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() - 1))
+        await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 5))
+        await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 3, patient=True))
+        await held.enter_async_context(gate.enter(Lane.INTERACTIVE, deadline=monotonic() + 0.1))
 
 
 @on_a_loop
