@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 DONE, FAILURES, MISUSE, INTERRUPTED = 0, 1, 2, 130
+# What brings libraries that only some commands need.
+EXTRAS = {"fastapi": "web", "starlette": "web", "uvicorn": "web", "scipy": "evaluate", "faiss": "evaluate"}
 
 P = ParamSpec("P")
 
@@ -56,7 +58,8 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] in ("", "compsketch_milvus", "encoders"):
                 raise  # the installation itself is broken: not for the user to mend
-            hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[all]"'
+            extra = EXTRAS.get((error.name or "").split(".")[0], "all")
+            hint = f'this needs {error.name}, which is not installed: pip install "compsketch-milvus[{extra}]"'
             refuse(hint, bool(kwargs.get("as_json")))
             status = MISUSE
         except (CompsketchError, OSError) as error:

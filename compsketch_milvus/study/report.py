@@ -42,7 +42,7 @@ def report(plan: Plan, store: Store, *, with_marked: bool = False) -> dict[str, 
             "collect some with `compsketch study serve`"
         )
     return {
-        "counts": {**scoring.counts(), "raters": len(people), "raters_left_out": len(left_out)},
+        "counts": {**scoring.counts(), "raters": len({one.rater for one in said}), "raters_left_out": len(left_out)},
         "tau": TAU,
         "metrics": list(scoring.metrics),
         "methods": scoring.means(),
@@ -108,6 +108,7 @@ def to_markdown(figures: dict[str, Any]) -> str:
     ]
     notes = (
         f"R of a query and a photo is the mean of their ratings; relevant is R > {figures['tau']:g}.",
+        "The gain of NDCG is R where a photo is relevant, else 0.",
         "mAP and NDCG measure against all photos that were rated for a query, whichever method found them.",
         "{queries_answered} of {queries} queries have a rating of every photo and count; "
         "{queries_without_relevant} of these have no relevant photo, and so no mAP and no NDCG.".format(**counts),

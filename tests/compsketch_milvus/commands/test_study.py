@@ -132,6 +132,19 @@ def test_what_is_missing_is_said(program, photos, sketches, tmp_path):
         program.refused("there is no study here", "study", command, tmp_path / "nowhere", database=False)
 
 
+@pytest.mark.parametrize(
+    ("library", "command", "extra"), [("fastapi", "serve", "web"), ("scipy", "report", "evaluate")]
+)
+def test_a_missing_library_names_the_extra_that_brings_it(study, library, command, extra):
+    code = f"import sys; sys.modules[{library!r}] = None; {PROGRAM}"
+    arguments = [sys.executable, "-c", code, "study", command, str(study), "--json"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    told = json.loads(done.stdout)["error"]
+    assert re.match(rf'this needs {library}\S*, which .*"compsketch-milvus\[{extra}\]"', told)
+    assert done.stderr == f"error: {told}\n"
+
+
 def test_other_machines_are_not_served_in_the_clear(program, study):
     program.refused("TLS", "study", "serve", study, "--host", "0.0.0.0", database=False)
 

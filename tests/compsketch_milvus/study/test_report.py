@@ -44,6 +44,13 @@ def test_who_fails_the_checks_is_left_out_and_that_is_said(plan, rated, tmp_path
     assert "9 of 9 tasks are complete" in text
 
 
+def test_who_came_and_rated_nothing_is_no_rater(plan, rated):
+    rated.join()
+    figures = report(plan, rated)
+    assert figures["counts"]["raters"] == 4
+    assert [one["tasks"] for one in figures["raters"]][4:] == [0]
+
+
 def test_the_files(plan, rated, tmp_path):
     figures = report(plan, rated)
     files = write(figures, tmp_path / "deep" / "report")
