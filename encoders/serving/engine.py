@@ -105,6 +105,7 @@ class Engine:
         self._forward = Batcher("forward", [self._run], batch=batch, wait=wait, observe=self._observe)
         self._admission = Admission(queue, QUEUE_BYTES, self._pace)
         self._checked = False
+        self._answered = 0
         self._suspect = asyncio.Event()
         self._watch: asyncio.Task[None] | None = None
         self._drawings = count(1)
@@ -223,6 +224,7 @@ class Engine:
                 observe.depth(lane, self.depth(lane))
                 yield
             observe.rows(kind, lane, rows)
+            self._answered += 1
         except Rejected as rejected:
             observe.rejected(rejected.reason, lane)
             raise
@@ -296,15 +298,16 @@ class Engine:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._suspect.wait(), CHECK_SECONDS)
             self._suspect.clear()
+            answered = self._answered
             try:
                 await asyncio.wait_for(self._check(), CHECK_LIMIT)
             except Exception as error:
+                if isinstance(error, asyncio.TimeoutError) and self._answered > answered:
+                    continue  # it waited behind others, who get their answers
                 log.error("the encoder %s fails its check: %r", self.encoder.name, error)
                 self._checked = False
                 await asyncio.sleep(SUSPECT_SECONDS)
                 self._suspect.set()
-            else:
-                self._checked = True
 
     async def _check(self) -> None:
         """Decodes and encodes a photo, encodes a sketch, and looks at what comes."""

@@ -278,6 +278,25 @@ async def test_health_falls_when_the_forward_thread_hangs(held, monkeypatch):
 
 
 @on_a_loop
+async def test_a_long_queue_is_no_illness(toy, monkeypatch):
+    monkeypatch.setattr(module, "CHECK_LIMIT", 0.8)
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.01)
+
+    class Slow(toy.ToyEncoder):
+        def encode_sketches(self, sketches: Any, *, words: bool = False) -> np.ndarray:
+            threading.Event().wait(0.05)
+            return super().encode_sketches(sketches, words=words)
+
+    async with running(Slow(), batch=1) as engine:
+        seen = set()
+        work = [engine.sketch(drawing(), words=False, lane=Lane.INTERACTIVE) for _ in range(50)]
+        for answer in asyncio.as_completed(work):
+            await answer
+            seen.add(engine.healthy)
+        assert seen == {True}
+
+
+@on_a_loop
 async def test_a_forward_thread_that_dies_fails_every_caller_and_health(toy):
     class Fatal(toy.ToyEncoder):
         fatal = False
