@@ -59,6 +59,7 @@ class Raters(Login):
     def __init__(self, store: Store, *, invited: bool) -> None:
         super().__init__(store.invitation if invited else None, secure=False)
         self._store = store
+        self._known: set[str] = set()  # so that a request need not wait for a rating that is being written
 
     @property
     def cookie(self) -> str:
@@ -71,8 +72,10 @@ class Raters(Login):
             morsel = SimpleCookie(cookie_header).get(self.cookie)
         except CookieError:
             return None
-        known = morsel is not None and self._store.knows(morsel.value)
-        return Visit(morsel.value, inf, user=True) if morsel is not None and known else None
+        if morsel is None or not (morsel.value in self._known or self._store.knows(morsel.value)):
+            return None
+        self._known.add(morsel.value)
+        return Visit(morsel.value, inf, user=True)
 
     def begin(self, response: Response, *, user: bool) -> None:
         """A new rater."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from compsketch_milvus.collection import SketchCollection
+    from encoders.evaluation.benchmark import Benchmark
 
     Open = Callable[[str, str | None, bool], AbstractContextManager[SketchCollection]]
 
@@ -105,9 +106,6 @@ def from_sets(
         DataError: files are missing or damaged, or there are too few photos of three objects.
         CompsketchError: a method is not known, or an encoder cannot do it.
     """
-    from encoders.evaluation.benchmark import assemble, read_parts
-    from encoders.evaluation.compositions import split_sketches
-    from encoders.evaluation.data import Annotations, read_class_map, read_sketches
     from encoders.evaluation.methods import METHODS, Run
     from encoders.evaluation.quantised import IvfPq
 
@@ -117,27 +115,39 @@ def from_sets(
         if name not in METHODS:
             raise CompsketchError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
         METHODS[name].check(name, encoders)
+    benchmark, words, data = _benchmark(sources, sketches, queries, seed, held_out)
+    asked = [query.sketch for query in benchmark.queries]
+    run = Run(encoders, benchmark.paths, asked, IvfPq(), batch_size, seed, progress)
+    ranked = {name: METHODS[name].rank(run, depth) for name in names}
+    paths, rng, found = [str(path.resolve()) for path in benchmark.paths], np.random.default_rng(seed), []
+    for number, query in enumerate(benchmark.queries):
+        shown = {name: [place for place in rows[number].tolist() if place >= 0] for name, rows in ranked.items()}
+        wanted, seen = {item.label for item in query.sketch.objects}, {place for row in shown.values() for place in row}
+        bad = [place for place, has in enumerate(words) if has and not has & wanted and place not in seen]
+        drawn = [paths[place] for place in rng.permutation(bad)[: len(names) - 1].tolist()]
+        check = Check(paths[query.photo_index], tuple(drawn)) if drawn else None
+        found.append(Found(query.sketch, {name: [paths[place] for place in row] for name, row in shown.items()}, check))
+    roles = {name: METHODS[name].vectors for name in names}
+    used = {name: _identity(encoders[vectors.role]) for name, vectors in roles.items() if vectors is not None}
+    return Rankings(found, used, data)
+
+
+def _benchmark(
+    sources: Sequence[tuple[Path, Path]], sketches: Path, queries: int, seed: int, held_out: bool
+) -> tuple[Benchmark, list[set[str | None]], dict[str, Any]]:
+    """The gallery with its queries, the words of each photo's boxes, and what all of it is in a few facts."""
+    from encoders.evaluation.benchmark import assemble, read_parts
+    from encoders.evaluation.compositions import split_sketches
+    from encoders.evaluation.data import Annotations, read_class_map, read_sketches
+
     class_map, drawings = read_class_map(), read_sketches(sketches)
     if held_out:
         drawings = drawings.select(split_sketches(drawings.key_ids))
     parts = read_parts(sources, held_out=held_out)
     benchmark = assemble(parts, drawings, class_map, seed=seed, limit=queries, balanced=True)
-    asked = [query.sketch for query in benchmark.queries]
-    run = Run(encoders, benchmark.paths, asked, IvfPq(), batch_size, seed, progress)
-    ranked = {name: METHODS[name].rank(run, depth) for name in names}
-    photos, paths = Annotations.join([part for part, _ in parts]), [str(path.resolve()) for path in benchmark.paths]
+    photos = Annotations.join([part for part, _ in parts])
     words = [{class_map.word(photos.classes[row]) for row in rows} for rows in photos.by_photo]
-    rng, found = np.random.default_rng(seed), []
-    for number, query in enumerate(benchmark.queries):
-        shown = {name: [place for place in rows[number].tolist() if place >= 0] for name, rows in ranked.items()}
-        wanted, seen = {item.label for item in query.sketch.objects}, {place for row in shown.values() for place in row}
-        bad = [place for place, has in enumerate(words) if has and not has & wanted and place not in seen]
-        drawn = rng.permutation(bad)[: len(names) - 1].tolist()
-        check = Check(paths[query.photo_index], tuple(paths[place] for place in drawn)) if drawn else None
-        found.append(Found(query.sketch, {name: [paths[place] for place in row] for name, row in shown.items()}, check))
-    roles = {name: METHODS[name].vectors for name in names}
-    used = {name: _identity(encoders[vectors.role]) for name, vectors in roles.items() if vectors is not None}
-    return Rankings(found, used, {"photos": len(benchmark.paths), "sketches": len(drawings.words)})
+    return benchmark, words, {"photos": len(benchmark.paths), "sketches": len(drawings.words)}
 
 
 def from_collections(

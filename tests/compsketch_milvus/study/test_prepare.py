@@ -32,6 +32,16 @@ def test_a_study_is_one_folder_with_pictures_of_its_own(plan: Plan, folder: Path
     assert asked == set(plan.photos)
 
 
+def test_a_drawing_is_shown_as_drawn_without_boxes_and_words(plan: Plan, folder: Path):
+    query = plan.queries[0]
+    with Image.open(folder / "sketches" / f"{query.picture}.png") as picture:
+        assert picture.size == (800, 600)
+        ink = sum(count for count, colour in picture.getcolors(4096) if colour != (255, 255, 255))
+        assert picture.getpixel((50, 150)) != (255, 255, 255)  # a corner of the triangle
+        assert picture.getpixel((50, 350)) == (255, 255, 255)  # a side of its box
+    assert 1000 < ink < 10_000  # a thin line on white
+
+
 def test_what_is_read_back_is_what_was_written(plan: Plan, folder: Path):
     assert Plan.load(folder) == plan
     assert Plan.load(folder).fingerprint == plan.fingerprint
