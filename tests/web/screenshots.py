@@ -20,6 +20,7 @@ from compsketch_milvus.demo.scenes import gather
 from compsketch_milvus.encoder import connect
 from compsketch_milvus.web.app import Options, create_app
 from compsketch_milvus.web.opened import Where
+from encoders.sketch import Sketch
 from tests.web.conftest import CHROMIUM, FLAGS
 from tests.web.serving import listening
 
@@ -37,10 +38,10 @@ def main(folder: Path) -> None:
         gather(here / "photos", scenes=300)
         with SketchCollection.open("photos", encoder, uri=str(here / "photos.db")) as photos:
             photos.ingest(here / "photos")
+            photos.search(Sketch.open(SKETCHES / "two-cows.json"), 1)  # the first search of all warms up
         app = create_app(encoder, Options(Where(str(here / "photos.db")), cache=here / "cache"))
         with listening(app) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            opened(browser, address, "cup-left-cat-right", 1280, 760)  # the first search of all warms up
             light = opened(browser, address, "cat-left-cup-right", 1280, 760)
             light.locator(".photo").first.hover()
             picture(light, folder / "page-light.png")

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.web.test_looks import CORNERS, DRAW
-
 expect = pytest.importorskip("playwright.sync_api").expect
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 GRAVE = ("serious", "critical")
+CORNERS = [(0.03, 0.03, 0.3, 0.3), (0.7, 0.7, 0.97, 0.97)]  # photo 34
 
 
 def nothing(visit: Any) -> None:
@@ -20,7 +19,7 @@ def nothing(visit: Any) -> None:
 
 
 def photos(visit: Any) -> None:
-    visit.page.evaluate(DRAW, CORNERS)
+    visit.place(*CORNERS)
     visit.first("photo-34.jpg")
     visit.settled()
 
@@ -38,7 +37,7 @@ def one_photo(visit: Any) -> None:
 
 
 def no_good_match(visit: Any) -> None:
-    visit.page.evaluate(DRAW, [[0.4, 0.1, 0.9, 0.2]])
+    visit.place((0.4, 0.1, 0.9, 0.2))
     expect(visit.page.locator(".note")).to_contain_text("No good match")
     visit.settled()
 

@@ -20,10 +20,7 @@ CLIPPED = """() => [...document.querySelectorAll("button, input, select, a, summ
   return (!scroller && left < -0.5) || (!scroller && right > innerWidth + 0.5) || spills;
 }).map((control) => control.outerHTML.slice(0, 120))"""
 WIDE = "() => document.scrollingElement.scrollWidth > innerWidth"
-DRAW = """(boxes) => import("/document.js").then(({ replace }) => replace({ width: 400, height: 300,
-  objects: boxes.map(([x0, y0, x1, y1]) => ({
-    strokes: [[[x0, x1, x1, x0, x0].map((x) => 400 * x), [y0, y0, y1, y1, y0].map((y) => 300 * y)]] })) }))"""
-CORNERS = [[0.03, 0.03, 0.3, 0.3], [0.7, 0.7, 0.97, 0.97]]
+CORNERS = [(0.03, 0.03, 0.3, 0.3), (0.7, 0.7, 0.97, 0.97)]
 
 
 @pytest.mark.parametrize(("width", "height"), [(320, 640), (768, 1024), (1280, 720), (3840, 2160)])
@@ -35,7 +32,7 @@ def test_nothing_is_cut_off_and_nothing_scrolls_sideways(visit, width: int, heig
         assert page.page.evaluate(CLIPPED) == [], state
 
     check("empty")
-    page.page.evaluate(DRAW, CORNERS)
+    page.place(*CORNERS)
     page.first("photo-34.jpg")
     page.settled()
     check("photos")
@@ -53,7 +50,7 @@ def test_nothing_is_cut_off_and_nothing_scrolls_sideways(visit, width: int, heig
 
 def test_photos_in_a_row_are_of_one_height_and_keep_their_shape(visit):
     page = visit(1280, 900)
-    page.page.evaluate(DRAW, CORNERS)
+    page.place(*CORNERS)
     page.first("photo-34.jpg")
     page.settled()
 
@@ -79,7 +76,7 @@ def test_dark_mode_follows_the_system_and_the_button(visit):
 def test_without_motion_photos_take_their_places_at_once(visit):
     page = visit(reduced_motion="reduce")
     page.page.evaluate("() => { window.moved = 0; Element.prototype.animate = () => { window.moved += 1; }; }")
-    page.page.evaluate(DRAW, CORNERS)
+    page.place(*CORNERS)
     page.first("photo-34.jpg")
 
     assert page.page.evaluate("window.moved") == 0
@@ -87,7 +84,7 @@ def test_without_motion_photos_take_their_places_at_once(visit):
 
 def test_the_page_is_light(visit):
     page = visit()
-    page.page.evaluate(DRAW, CORNERS)
+    page.place(*CORNERS)
     page.first("photo-34.jpg")
     page.settled()
 
@@ -103,10 +100,10 @@ def test_the_page_is_light(visit):
 
 def test_no_frame_is_long_while_results_arrive(visit):
     page = visit(1280, 900)
-    page.page.evaluate(DRAW, CORNERS)
+    page.place(*CORNERS)
     page.first("photo-34.jpg")
     page.settled()
-    layouts = [[[x, y, x + 0.27, y + 0.27]] for x in (0.03, 0.36, 0.7) for y in (0.03, 0.36, 0.7)]
+    layouts = [(x, y, x + 0.27, y + 0.27) for x in (0.03, 0.36, 0.7) for y in (0.03, 0.36, 0.7)]
 
     # Other programs can delay a frame on a busy machine; a page that stutters does so every time.
     longest: list[float] = []
@@ -118,7 +115,7 @@ def test_no_frame_is_long_while_results_arrive(visit):
               if (window.watching) requestAnimationFrame(frame); }); }"""
         )
         with page.page.expect_response("**/api/search"):
-            page.page.evaluate(DRAW, layouts[len(longest) % len(layouts)])
+            page.place(layouts[len(longest) % len(layouts)])
         page.settled()
         frames = page.page.evaluate("() => { window.watching = false; return window.frames_.slice(1); }")
         assert len(frames) > 5

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.web.serving import fill, judging_encoder, serving
+
 expect = pytest.importorskip("playwright.sync_api").expect
 
 # Two objects that one photo alone has: photo 34 at the top left and the bottom right, photo 31 in the middle and ...
@@ -23,8 +25,7 @@ TOP_LEFT, CENTRE, BOTTOM_RIGHT, TOP = (
 def drawn(visit):
     """The page with photo 34's layout drawn."""
     page = visit()
-    page.draw(*TOP_LEFT)
-    page.draw(*BOTTOM_RIGHT)
+    page.place(TOP_LEFT, BOTTOM_RIGHT)
     page.first("photo-34.jpg")
     page.settled()
     return page
@@ -37,8 +38,12 @@ def test_an_empty_canvas_asks_for_nothing_and_says_what_to_do(visit):
     assert page.locator(".card").count() == 0
 
 
-def test_two_objects_drawn_with_the_mouse_bring_the_photo_of_that_layout_first(drawn):
-    assert drawn.names[0] == "photo-34.jpg"
+def test_two_objects_drawn_with_the_mouse_bring_the_photo_of_that_layout_first(visit):
+    drawn = visit()
+    drawn.draw(*TOP_LEFT)
+    drawn.draw(*BOTTOM_RIGHT)
+
+    drawn.first("photo-34.jpg")
     expect(drawn.page.locator(".count")).to_have_text("24 photos")
     latency = drawn.page.locator(".latency").text_content()
     assert re.search(r"^\d+(\.\d)? ms", latency)
@@ -61,7 +66,12 @@ def test_two_objects_drawn_with_a_finger_do_the_same(visit):
     page.first("photo-34.jpg")
 
 
-def test_undo_and_redo_change_the_photos(drawn):
+def test_undo_and_redo_change_the_photos(visit):
+    drawn = visit()
+    drawn.draw(*TOP_LEFT)
+    drawn.draw(*BOTTOM_RIGHT)
+    drawn.first("photo-34.jpg")
+
     drawn.page.keyboard.press("Control+z")
     expect(drawn.page.locator(".card .name").first).not_to_have_text("photo-34.jpg")
 
@@ -71,8 +81,7 @@ def test_undo_and_redo_change_the_photos(drawn):
 
 def test_the_photos_rearrange_while_an_object_moves(visit):
     page = visit()
-    page.draw(*CENTRE)
-    page.draw(*BOTTOM_RIGHT)
+    page.place(CENTRE, BOTTOM_RIGHT)
     page.first("photo-31.jpg")
     page.page.keyboard.press("v")
     asked = []
@@ -257,6 +266,22 @@ def test_a_number_of_photos_can_be_asked_for(drawn):
     drawn.page.get_by_label("How many").select_option("12")
 
     expect(drawn.page.locator(".card")).to_have_count(12)
+
+
+def test_another_collection_can_be_searched(visit, tmp_path: Path):
+    encoder = judging_encoder()
+    fill(tmp_path, encoder, "few", count=10)
+    uri = fill(tmp_path, encoder)
+    with serving(tmp_path, encoder=encoder, uri=uri) as address:
+        page = visit(address=address)
+        page.draw(*TOP_LEFT)
+        page.page.get_by_role("button", name="Settings").click()
+        expect(page.page.locator(".index")).to_contain_text("40 photos in “photos” · index")
+
+        page.page.get_by_label("Collection").select_option("few")
+        expect(page.page.locator(".count")).to_have_text("10 photos")
+        expect(page.page.locator(".index")).to_contain_text("10 photos in “few” · index")
+        page.page.close()  # before its server goes
 
 
 def test_no_good_match_is_said(visit):

@@ -98,6 +98,7 @@ def test_a_login_is_asked_for_where_one_is_needed(visit: Any, tmp_path: Path):
 
         page.page.get_by_role("button", name="Log out").click()
         expect(page.page.locator(".login")).to_be_visible()
+        page.page.close()  # before its server goes
 
 
 def test_a_photo_that_cannot_be_read_any_more_says_so(visit: Any, tmp_path: Path):
@@ -113,3 +114,4 @@ def test_a_photo_that_cannot_be_read_any_more_says_so(visit: Any, tmp_path: Path
             "not readable",
             page.page.locator(".shot").first.evaluate("(shot) => getComputedStyle(shot, '::before').content"),
         )
+        page.page.close()

@@ -3,6 +3,7 @@
 import { call } from "./api.js";
 import { h } from "./dom.js";
 import { FilterBuilder } from "./filter-builder.js";
+import { session } from "./session.js";
 
 const COUNTS = [12, 24, 48, 96];
 const USUAL = 24;
@@ -53,12 +54,15 @@ export class Filters extends EventTarget {
     return Number(this.threshold.input.value) / 100 || undefined;
   }
 
-  /** Ask for the collection's fields. */
+  /** Ask for the collection's fields, and for its facts where another one was chosen. */
   async load() {
     const { collection } = this;
     try {
       const fields = await call("api/fields", { parameters: { collection } });
-      if (collection === this.collection) this.builder.fields = fields;
+      const facts = collection === this.#session.collection ? this.#session : await session(collection);
+      if (collection !== this.collection) return;
+      this.builder.fields = fields;
+      this.session = facts;
     } catch (error) {
       this.dispatchEvent(new CustomEvent("failed", { detail: error }));
     }
@@ -72,9 +76,9 @@ export class Filters extends EventTarget {
     this.#changed();
   }
 
-  /** Another answer to "where do the photos come from". */
-  set session(session) {
-    this.#session = session;
+  /** What the server says of the collection by now. */
+  set session(facts) {
+    this.#session = facts;
     this.#facts();
   }
 
@@ -112,7 +116,6 @@ export class Filters extends EventTarget {
     this.expression.input.value = "";
     this.builder.fields = [];
     this.load();
-    this.#facts();
     this.#changed();
   }
 
@@ -145,7 +148,6 @@ export class Filters extends EventTarget {
 
   #facts() {
     const { collection, count, index, encoder } = this.#session;
-    this.index.hidden = collection !== this.collection;
     const photos = `${(count ?? 0).toLocaleString("en")} photos in “${collection}”`;
     this.index.textContent = [photos, index && `index ${index.type}${index.reason ? `: ${index.reason}` : ""}`, `encoder ${encoder.name}`]
       .filter(Boolean)

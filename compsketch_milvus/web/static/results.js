@@ -141,7 +141,7 @@ class Results {
     this.status.clear();
     this.status.say("The server is back.", 0);
     try {
-      this.filters.session = await session();
+      this.filters.session = await session(this.filters.collection);
     } catch (error) {
       return this.#failed(error);
     }

@@ -3,9 +3,9 @@
 import { call } from "./api.js";
 import { h } from "./dom.js";
 
-/** What the server says about this session. */
-export function session() {
-  return call("api/session");
+/** What the server says about this session, and about a collection: its own choice without one. */
+export function session(collection) {
+  return call("api/session", { parameters: { collection } });
 }
 
 export function logout() {
