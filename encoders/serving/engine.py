@@ -190,7 +190,8 @@ class Engine:
         self, sketch: Sketch, *, words: bool, lane: Lane, deadline: float | None = None, patient: bool = False
     ) -> Row:
         """One sketch to its row; arguments and errors as those of `image`, `words` as the encoder has it."""
-        async with self._admitted("sketch", lane, deadline=deadline, patient=patient):
+        async with self._admitted("sketch", lane, size=_size(sketch), deadline=deadline, patient=patient):
+            await self._try_cutouts(sketch, lane, deadline)
             return Row(await self._forward.submit(("sketch", words), sketch, lane=lane, deadline=deadline))
 
     async def project(self, features: np.ndarray, *, deadline: float | None = None) -> np.ndarray:
@@ -207,7 +208,8 @@ class Engine:
     ) -> list[Explanation]:
         """What adds to the scores of photos with vectors (k, d), in the interactive lane; errors as of `image`."""
         lane = Lane.INTERACTIVE
-        async with self._admitted("explain", lane, size=vectors.nbytes, deadline=deadline):
+        async with self._admitted("explain", lane, size=vectors.nbytes + _size(sketch), deadline=deadline):
+            await self._try_cutouts(sketch, lane, deadline)
             parts: list[Explanation] = await self._forward.submit(
                 ("explain", words), (sketch, vectors), lane=lane, deadline=deadline
             )
@@ -263,6 +265,12 @@ class Engine:
         photo = await self._decoders.decode(content, lane=lane, deadline=deadline)
         values = await self._forward.submit((kind, False), photo.pixels, lane=lane, deadline=deadline)
         return Row(values, photo.width, photo.height)
+
+    async def _try_cutouts(self, sketch: Sketch, lane: Lane, deadline: float | None) -> None:
+        """Decodes the photos that objects are cut out of, for nothing but to see that it brings nothing down."""
+        for item in sketch.objects:
+            if item.photo is not None:
+                await self._decoders.decode(item.photo, lane=lane, deadline=deadline)
 
     def _pace(self, lane: Lane) -> float:
         return max(self._forward.pace(lane), self._decoders.pace(lane))
@@ -343,3 +351,8 @@ class Engine:
         stroke = 50.0 + np.stack([40.0 * np.cos(angles), 30.0 * np.sin(2.0 * angles)])
         label = next(iter(getattr(self.encoder, "vocabulary", ())), None)  # some encoders know words only
         return Sketch(100, 100, (SketchObject((stroke,), label),))
+
+
+def _size(sketch: Sketch) -> int:
+    """Bytes of a sketch's strokes and cut-outs."""
+    return sum(sum(stroke.nbytes for stroke in item.strokes) + len(item.photo or b"") for item in sketch.objects)

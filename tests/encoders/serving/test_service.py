@@ -13,6 +13,7 @@ from encoders.serving import wire
 from encoders.serving.encoder_pb2_grpc import EncoderStub
 from encoders.serving.lanes import Lane
 from encoders.serving.limits import CallLimits
+from encoders.sketch import Sketch, SketchObject
 from tests.encoders.serving.serving import (
     CORNER,
     Held,
@@ -91,6 +92,19 @@ async def test_a_bad_item_fails_alone_and_says_why(toy_encoder):
     assert "32 x 32 x 3" in vectors[6].fault.message
     assert faults(drawn) == ["REASON_INVALID"] * 2
     np.testing.assert_array_equal(rows([vectors[0], vectors[4]]), toy_encoder.encode_images([photo(0), photo(1)]))
+
+
+@on_a_loop
+async def test_a_cut_out_is_decoded_apart_before_the_encoder_sees_it(judging_encoder):
+    def cut(content: bytes) -> Sketch:
+        return Sketch(100, 100, (SketchObject((), None, (0.0, 0.0, 40.0, 40.0), photo=content),))
+
+    broken = cut(photo(0)[:60])  # the toy does not look at it: only the decoder can say so
+    async with asked(judging_encoder) as stub:
+        vectors = (await stub.EncodeSketches(sketches(cut(photo(0)), broken))).vectors
+        error = await refused(stub.Explain(pb.ExplainRequest(sketch=wire.sketch_message(broken), vectors=bytes(64))))
+    assert faults(vectors) == ["", "REASON_INVALID"]
+    assert error.code() == StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
