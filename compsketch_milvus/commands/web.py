@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,6 +106,8 @@ def _app(encoder: str | None, options: Options) -> Any:
     from compsketch_milvus.web.app import create_app
     from encoders.sketch import Sketch, SketchObject
 
+    # As many searches run at once as there are CPUs: a thread for each costs a third less than all threads for each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     network, where = connect(encoder), options.where
     line = SketchObject(([[1, 9], [1, 9]],))  # type: ignore[arg-type]
     network.encode_sketches([Sketch(10, 10, (line,))])  # compiles what nobody should wait for while drawing
