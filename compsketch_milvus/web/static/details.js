@@ -23,7 +23,11 @@ export class Details {
   constructor(page) {
     this.page = page;
     this.body = h("div.details-body");
-    this.dialog = h("dialog.details", { onclose: () => this.#left(), onclick: (event) => this.#outside(event), onkeydown: (event) => this.#key(event) });
+    this.dialog = h("dialog.details", {
+      onclose: () => this.#left(),
+      onclick: (event) => this.#outside(event),
+      onkeydown: (event) => this.#key(event),
+    });
     this.dialog.setAttribute("aria-labelledby", "details-title");
     this.dialog.append(this.body);
     document.body.append(this.dialog);
@@ -49,7 +53,11 @@ export class Details {
   #head(card) {
     const step = (by, name, sign) => {
       const other = this.page.beside(card, by);
-      return h("button.button.icon", { type: "button", disabled: !other, "aria-label": name, title: name, onclick: () => this.show(other) }, sign);
+      return h(
+        "button.button.icon",
+        { type: "button", disabled: !other, "aria-label": name, title: name, onclick: () => this.show(other) },
+        sign,
+      );
     };
     return h(
       "header.details-head",
@@ -57,22 +65,39 @@ export class Details {
       h("h2", { id: "details-title" }, card.hit.name),
       step(-1, "Photo before", "‹"),
       step(1, "Photo after", "›"),
-      h("button.button.icon.close", { type: "button", "aria-label": "Close", title: "Close", onclick: () => this.close() }, icon("close")),
+      h(
+        "button.button.icon.close",
+        { type: "button", "aria-label": "Close", title: "Close", onclick: () => this.close() },
+        icon("close"),
+      ),
     );
   }
 
   #photo({ hit, collection, query }) {
     const source = address(`api/photo/${encodeURIComponent(hit.id)}`, { collection });
-    const image = h("img", { src: source, alt: hit.name, draggable: false, onerror: () => frame.classList.add("unread") });
+    const image = h("img", {
+      src: source,
+      alt: hit.name,
+      draggable: false,
+      onerror: () => frame.classList.add("unread"),
+    });
     const frame = h("div.shot.large", {}, image, boxLayer(query.boxes, query.colours));
-    if (hit.width && hit.height) style(frame, { "--ratio": (hit.width / hit.height).toFixed(4), "--width": `${hit.width}px` });
-    else image.addEventListener("load", () => style(frame, { "--ratio": (image.naturalWidth / image.naturalHeight).toFixed(4) }));
+    if (hit.width && hit.height)
+      style(frame, { "--ratio": (hit.width / hit.height).toFixed(4), "--width": `${hit.width}px` });
+    else
+      image.addEventListener("load", () =>
+        style(frame, { "--ratio": (image.naturalWidth / image.naturalHeight).toFixed(4) }),
+      );
     return frame;
   }
 
   #facts(card, frame) {
     const { hit, collection } = card;
-    const boxes = h("input", { type: "checkbox", defaultChecked: true, onchange: ({ target }) => frame.classList.toggle("bare", !target.checked) });
+    const boxes = h("input", {
+      type: "checkbox",
+      defaultChecked: true,
+      onchange: ({ target }) => frame.classList.toggle("bare", !target.checked),
+    });
     const question = this.page.why(card);
     const why = question && explanation({ question, colours: card.query.colours, frame, signal: this.#closed.signal });
     const table = h("table.fields");
@@ -81,12 +106,29 @@ export class Details {
     return h(
       "div.facts",
       {},
-      h("p.measure", {}, h("strong", {}, scoreText(hit)), hit.confidence === null || hit.confidence === undefined ? " score" : ` likely · score ${hit.score.toFixed(3)}`),
+      h(
+        "p.measure",
+        {},
+        h("strong", {}, scoreText(hit)),
+        hit.confidence === null || hit.confidence === undefined ? " score" : ` likely · score ${hit.score.toFixed(3)}`,
+      ),
       h(
         "div.photo-actions",
         {},
-        h("button.button.primary", { type: "button", onclick: () => this.#similar(hit, collection) }, "More like this layout"),
-        h("a.button.outlined", { href: address(`api/photo/${encodeURIComponent(hit.id)}`, { collection }), target: "_blank", rel: "noopener" }, "Full size"),
+        h(
+          "button.button.primary",
+          { type: "button", onclick: () => this.#similar(hit, collection) },
+          "More like this layout",
+        ),
+        h(
+          "a.button.outlined",
+          {
+            href: address(`api/photo/${encodeURIComponent(hit.id)}`, { collection }),
+            target: "_blank",
+            rel: "noopener",
+          },
+          "Full size",
+        ),
       ),
       card.query.boxes.length ? h("label.tick", {}, boxes, "The drawing's boxes") : null,
       why,
@@ -103,7 +145,18 @@ export class Details {
       const thing = { label, box, id: hit.id, collection, image };
       const place = () => frame.querySelector(".boxes").append(...boxLayer([], [], [{ label, box }]).childNodes);
       const away = () => frame.querySelectorAll(".known").forEach((known) => known.remove());
-      const chip = h("button.known-object", { type: "button", onclick: () => this.#add(thing, null), onpointerenter: place, onpointerleave: away, onfocus: place, onblur: away }, label ?? "object");
+      const chip = h(
+        "button.known-object",
+        {
+          type: "button",
+          onclick: () => this.#add(thing, null),
+          onpointerenter: place,
+          onpointerleave: away,
+          onfocus: place,
+          onblur: away,
+        },
+        label ?? "object",
+      );
       dragsFrom(chip, () => thing, {
         board: this.page.board,
         drop: (dragged, at) => this.#add(dragged, at),
@@ -112,16 +165,26 @@ export class Details {
       });
       return chip;
     });
-    return h("section", {}, h("h3", {}, "Known objects"), h("p.hint", {}, "Press one to add it to the drawing, or drag it there."), h("div.known-objects", {}, ...chips));
+    return h(
+      "section",
+      {},
+      h("h3", {}, "Known objects"),
+      h("p.hint", {}, "Press one to add it to the drawing, or drag it there."),
+      h("div.known-objects", {}, ...chips),
+    );
   }
 
   async #fill(table, card) {
     const { hit, collection } = card;
     const { signal } = this.#closed;
     try {
-      const { source, fields, width, height } = await call(`api/details/${encodeURIComponent(hit.id)}`, { parameters: { collection }, signal });
+      const { source, fields, width, height } = await call(`api/details/${encodeURIComponent(hit.id)}`, {
+        parameters: { collection },
+        signal,
+      });
       const rows = { ...(source && { source }), size: width && `${width} × ${height}`, ...fields, id: hit.id };
-      for (const [name, value] of Object.entries(rows)) table.append(h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, plain(value))));
+      for (const [name, value] of Object.entries(rows))
+        table.append(h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, plain(value))));
     } catch (error) {
       if (!signal.aborted) table.append(h("tr", {}, h("td", {}, error.message)));
     }

@@ -64,7 +64,11 @@ function swallow(event) {
 function ghostOf({ label, box: [x0, y0, x1, y1], image }) {
   const ghost = h("div.ghost", { "aria-hidden": "true" }, h("span", {}, label ?? "object"));
   const { width, height } = image.getBoundingClientRect();
-  style(ghost, { width: `${(x1 - x0) * width}px`, height: `${(y1 - y0) * height}px`, "background-image": `url("${image.currentSrc}")` });
+  style(ghost, {
+    width: `${(x1 - x0) * width}px`,
+    height: `${(y1 - y0) * height}px`,
+    "background-image": `url("${image.currentSrc}")`,
+  });
   return style(ghost, {
     "background-size": `${width}px ${height}px`,
     "background-position": `${-x0 * width}px ${-y0 * height}px`,
@@ -105,7 +109,10 @@ async function cut(url, [x0, y0, x1, y1]) {
   const [across, down] = [image.naturalWidth, image.naturalHeight];
   const [wide, high] = [Math.max(1, (x1 - x0) * across), Math.max(1, (y1 - y0) * down)];
   const scale = Math.min(1, SIDE / Math.max(wide, high));
-  const canvas = h("canvas", { width: Math.max(1, Math.round(wide * scale)), height: Math.max(1, Math.round(high * scale)) });
+  const canvas = h("canvas", {
+    width: Math.max(1, Math.round(wide * scale)),
+    height: Math.max(1, Math.round(high * scale)),
+  });
   canvas.getContext("2d").drawImage(image, x0 * across, y0 * down, wide, high, 0, 0, canvas.width, canvas.height);
   return canvas.toDataURL("image/jpeg", 0.9).split(",")[1];
 }

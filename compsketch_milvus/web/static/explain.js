@@ -31,7 +31,12 @@ function show(parts, { list, hint, colours, frame }) {
   const heat = h("canvas.heat", { "aria-hidden": "true" });
   const choose = (which) => {
     const shown = which === ALL ? parts.objects.map((_, index) => index) : [which];
-    paint(heat, shown.map((index) => parts.objects[index].cells), shown.map((index) => rgb(objects[index].querySelector(".spot"))), parts.loudest);
+    paint(
+      heat,
+      shown.map((index) => parts.objects[index].cells),
+      shown.map((index) => rgb(objects[index].querySelector(".spot"))),
+      parts.loudest,
+    );
     if (!heat.isConnected) frame.append(heat);
     highlight(which === ALL ? null : which);
     frame.classList.add("explained");
@@ -79,7 +84,11 @@ function paint(heat, maps, colours, loudest) {
     const values = maps.map((map) => map[Math.floor(cell / side)][cell % side]);
     const volume = values.reduce((total, value) => total + Math.abs(value), 0);
     const mixed = [0, 1, 2].map((band) =>
-      values.reduce((total, value, index) => total + (Math.abs(value) / (volume || 1)) * (value < 0 ? AGAINST : colours[index])[band], 0),
+      values.reduce(
+        (total, value, index) =>
+          total + (Math.abs(value) / (volume || 1)) * (value < 0 ? AGAINST : colours[index])[band],
+        0,
+      ),
     );
     pixels.data.set([...mixed, 255 * OPACITY * Math.min(1, volume / (loudest || 1))], 4 * cell);
   }

@@ -46,15 +46,26 @@ export class FilterBuilder {
 
   /** All conditions joined; "" without any. A row without a value is none yet. */
   get expression() {
-    return [...this.#rows.children].map((row) => row.condition()).filter(Boolean).join(" and ");
+    return [...this.#rows.children]
+      .map((row) => row.condition())
+      .filter(Boolean)
+      .join(" and ");
   }
 
   #add() {
-    const field = h("select", { "aria-label": "Field" }, ...this.#fields.map(({ name }) => h("option", { value: name }, name)));
+    const field = h(
+      "select",
+      { "aria-label": "Field" },
+      ...this.#fields.map(({ name }) => h("option", { value: name }, name)),
+    );
     const row = h("li.condition", {}, field);
     const fill = () => {
       const { type, examples } = this.#fields.find(({ name }) => name === field.value);
-      const operator = h("select", { "aria-label": "Comparison" }, ...COMPARISONS[type].map(([value, label]) => h("option", { value }, label)));
+      const operator = h(
+        "select",
+        { "aria-label": "Comparison" },
+        ...COMPARISONS[type].map(([value, label]) => h("option", { value }, label)),
+      );
       const value = valueInput(type, examples);
       row.replaceChildren(field, operator, ...value.nodes, this.#removal(row));
       row.condition = () => condition(field.value, operator.value, value.read(), type);
@@ -72,20 +83,36 @@ export class FilterBuilder {
       this.add.focus();
       this.changed();
     };
-    return h("button.button.icon", { type: "button", "aria-label": "Remove the condition", onclick: remove }, icon("close"));
+    return h(
+      "button.button.icon",
+      { type: "button", "aria-label": "Remove the condition", onclick: remove },
+      icon("close"),
+    );
   }
 }
 
 function valueInput(type, examples) {
   if (type === "boolean") {
-    const select = h("select", { "aria-label": "Value" }, h("option", { value: "true" }, "yes"), h("option", { value: "false" }, "no"));
+    const select = h(
+      "select",
+      { "aria-label": "Value" },
+      h("option", { value: "true" }, "yes"),
+      h("option", { value: "false" }, "no"),
+    );
     return { nodes: [select], read: () => select.value };
   }
   const id = `examples-${(lists += 1)}`;
-  const input = h("input", { "aria-label": "Value", autocomplete: "off", placeholder: examples.length ? `such as ${examples[0]}` : "" });
+  const input = h("input", {
+    "aria-label": "Value",
+    autocomplete: "off",
+    placeholder: examples.length ? `such as ${examples[0]}` : "",
+  });
   if (type === "number") Object.assign(input, { type: "number", step: "any" });
   input.setAttribute("list", id);
-  return { nodes: [input, h("datalist", { id }, ...examples.map((value) => h("option", { value })))], read: () => input.value.trim() };
+  return {
+    nodes: [input, h("datalist", { id }, ...examples.map((value) => h("option", { value })))],
+    read: () => input.value.trim(),
+  };
 }
 
 function condition(name, operator, value, type) {

@@ -87,17 +87,35 @@ export class Filters extends EventTarget {
     const largest = this.#session.limits?.limit ?? COUNTS.at(-1);
     const changed = () => this.#changed();
     const counts = COUNTS.filter((count) => count <= largest);
-    const options = (counts.length ? counts : [largest]).map((count) => h("option", { value: count, defaultSelected: count === USUAL }, count));
+    const options = (counts.length ? counts : [largest]).map((count) =>
+      h("option", { value: count, defaultSelected: count === USUAL }, count),
+    );
     this.count = labelled("How many", h("select", { onchange: changed }, ...options));
     this.threshold = labelled(
       calibrated ? "At least this likely" : "At least this score",
-      h("input", { id: "threshold", type: "range", min: 0, max: 99, step: 1, defaultValue: 0, oninput: () => (this.#thresholdSaid(), this.#changed()) }),
+      h("input", {
+        id: "threshold",
+        type: "range",
+        min: 0,
+        max: 99,
+        step: 1,
+        defaultValue: 0,
+        oninput: () => (this.#thresholdSaid(), this.#changed()),
+      }),
       h("output"),
     );
     this.rerank = switched("Exact re-rank", true, changed);
     this.words = words ? switched("Use the labels' words", false, changed) : null;
     this.duplicates = switched("Hide near-duplicates", false, changed);
-    this.expression = labelled("Expression", h("input.expression", { spellcheck: false, autocomplete: "off", placeholder: 'such as width > 640', onchange: () => this.#typed() }));
+    this.expression = labelled(
+      "Expression",
+      h("input.expression", {
+        spellcheck: false,
+        autocomplete: "off",
+        placeholder: "such as width > 640",
+        onchange: () => this.#typed(),
+      }),
+    );
     this.collections = this.#collectionChoice();
     this.index = h("p.index");
     this.#thresholdSaid();
@@ -106,7 +124,14 @@ export class Filters extends EventTarget {
   #collectionChoice() {
     const names = this.#session.collections ?? [];
     if (names.length < 2) return null;
-    const { label, input } = labelled("Collection", h("select", {}, ...names.map((name) => h("option", { value: name, defaultSelected: name === this.collection }, name))));
+    const { label, input } = labelled(
+      "Collection",
+      h(
+        "select",
+        {},
+        ...names.map((name) => h("option", { value: name, defaultSelected: name === this.collection }, name)),
+      ),
+    );
     input.addEventListener("change", () => this.#switch(input.value));
     return label;
   }
@@ -124,7 +149,11 @@ export class Filters extends EventTarget {
       this.element.hidden = !this.element.hidden;
       this.opener.setAttribute("aria-expanded", String(!this.element.hidden));
     };
-    return h("button.button.outlined", { type: "button", "aria-expanded": "false", "aria-controls": "filters", onclick: open }, "Settings");
+    return h(
+      "button.button.outlined",
+      { type: "button", "aria-expanded": "false", "aria-controls": "filters", onclick: open },
+      "Settings",
+    );
   }
 
   #built() {
@@ -149,7 +178,11 @@ export class Filters extends EventTarget {
   #facts() {
     const { collection, count, index, encoder } = this.#session;
     const photos = `${(count ?? 0).toLocaleString("en")} photos in “${collection}”`;
-    this.index.textContent = [photos, index && `index ${index.type}${index.reason ? `: ${index.reason}` : ""}`, `encoder ${encoder.name}`]
+    this.index.textContent = [
+      photos,
+      index && `index ${index.type}${index.reason ? `: ${index.reason}` : ""}`,
+      `encoder ${encoder.name}`,
+    ]
       .filter(Boolean)
       .join(" · ");
   }
@@ -160,7 +193,11 @@ export class Filters extends EventTarget {
 }
 
 function labelled(text, input, output = null) {
-  return { input, output, label: h("label.choice", { htmlFor: input.id || undefined }, h("span", {}, text, output), input) };
+  return {
+    input,
+    output,
+    label: h("label.choice", { htmlFor: input.id || undefined }, h("span", {}, text, output), input),
+  };
 }
 
 function switched(text, on, onchange) {

@@ -18,7 +18,14 @@ export function rearrange(list, change) {
   for (const [child, from, to] of moves) {
     if (!seen(to) && !(from && seen(from))) continue;
     if (!from) child.animate([{ opacity: 0 }, { opacity: 1 }], FADE);
-    else if (moved(from, to)) child.animate([{ transform: back(from, to), transformOrigin: "0 0" }, { transform: "none", transformOrigin: "0 0" }], GLIDE);
+    else if (moved(from, to))
+      child.animate(
+        [
+          { transform: back(from, to), transformOrigin: "0 0" },
+          { transform: "none", transformOrigin: "0 0" },
+        ],
+        GLIDE,
+      );
   }
 }
 

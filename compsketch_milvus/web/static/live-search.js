@@ -32,7 +32,10 @@ export class LiveSearch {
     this.#since ??= performance.now();
     clearTimeout(this.#timer);
     const left = this.#since + LONGEST - performance.now();
-    this.#timer = setTimeout(() => (this.#flight ? (this.#again = true) : this.now()), Math.max(0, Math.min(REST, left)));
+    this.#timer = setTimeout(
+      () => (this.#flight ? (this.#again = true) : this.now()),
+      Math.max(0, Math.min(REST, left)),
+    );
   }
 
   /** Ask now; what is under way is given up. */

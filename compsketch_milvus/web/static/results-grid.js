@@ -11,7 +11,10 @@ export class Grid {
   /** @param {(card: Card) => void} open - what a click or Enter does. */
   constructor(open) {
     this.open = open;
-    this.element = h("ul.grid", { onkeydown: (event) => this.#key(event), onfocusin: ({ target }) => this.#focused(target) });
+    this.element = h("ul.grid", {
+      onkeydown: (event) => this.#key(event),
+      onfocusin: ({ target }) => this.#focused(target),
+    });
     this.element.setAttribute("aria-label", "Photos found, best first");
   }
 

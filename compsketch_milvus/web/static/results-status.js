@@ -70,8 +70,14 @@ export class Status {
     const shown = PARTS.filter(([name]) => parts[name] !== undefined && parts[name] !== null);
     const bar = h("span.bar-parts", { "aria-hidden": "true" });
     for (const [name] of shown) bar.append(style(h(`span.${name}`), { "flex-grow": 1 + 1e6 * parts[name] }));
-    const legend = shown.map(([name, label]) => h("span.legend-part", {}, h(`span.spot.${name}`), `${label} ${milliseconds(parts[name])}`));
-    this.latency.replaceChildren(h("strong", {}, `${milliseconds(took / 1000)} ms`), bar, h("span.legend", {}, ...legend));
+    const legend = shown.map(([name, label]) =>
+      h("span.legend-part", {}, h(`span.spot.${name}`), `${label} ${milliseconds(parts[name])}`),
+    );
+    this.latency.replaceChildren(
+      h("strong", {}, `${milliseconds(took / 1000)} ms`),
+      bar,
+      h("span.legend", {}, ...legend),
+    );
     this.latency.hidden = false;
   }
 }

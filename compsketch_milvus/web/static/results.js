@@ -76,12 +76,26 @@ class Results {
   }
 
   #build() {
-    const leave = this.facts.login ? h("button.button.outlined", { type: "button", onclick: () => this.#leave() }, "Log out") : null;
+    const leave = this.facts.login
+      ? h("button.button.outlined", { type: "button", onclick: () => this.#leave() }, "Log out")
+      : null;
     this.like = h("div.like", { hidden: true });
-    this.blank = this.facts.count === 0 ? blank("No photos yet", `“${this.facts.collection}” is empty. Fill it with: compsketch ingest FOLDER`) : blank("Photos gather here", "Draw one object or several where you want them. The photos that hold them there come while you draw.");
+    this.blank =
+      this.facts.count === 0
+        ? blank("No photos yet", `“${this.facts.collection}” is empty. Fill it with: compsketch ingest FOLDER`)
+        : blank(
+            "Photos gather here",
+            "Draw one object or several where you want them. The photos that hold them there come while you draw.",
+          );
     this.waiting = h("div.waiting", { "aria-hidden": "true" }, ...Array.from({ length: 8 }, () => h("span.tile")));
     this.panel.replaceChildren(
-      h("header.results-head", {}, this.status.count, this.status.line, h("div.results-tools", {}, this.filters.opener, leave)),
+      h(
+        "header.results-head",
+        {},
+        this.status.count,
+        this.status.line,
+        h("div.results-tools", {}, this.filters.opener, leave),
+      ),
       this.filters.element,
       this.like,
       this.status.notice,
@@ -93,11 +107,16 @@ class Results {
   }
 
   #listen() {
-    drawing.subscribe(({ changed, draft }) => changed && this.#drawn(() => (draft ? this.search.soon() : this.search.now())));
+    drawing.subscribe(
+      ({ changed, draft }) => changed && this.#drawn(() => (draft ? this.search.soon() : this.search.now())),
+    );
     this.filters.addEventListener("change", () => this.search.soon());
     this.filters.addEventListener("failed", ({ detail }) => this.#failed(detail));
     this.connection.addEventListener("back", () => this.#back());
-    dragsFrom(this.grid.element, (press) => this.#grabbed(press), { board: this.canvas, drop: (thing, at) => this.#add(thing, at) });
+    dragsFrom(this.grid.element, (press) => this.#grabbed(press), {
+      board: this.canvas,
+      drop: (thing, at) => this.#add(thing, at),
+    });
   }
 
   /** The drawing takes over from a photo's layout. */
@@ -131,7 +150,11 @@ class Results {
   #failed(error) {
     this.#state(this.grid.cards.length ? "shown" : "failed");
     if (error.needsLogin) return this.#locked();
-    if (!error.unreachable) return this.status.warn(error.message, this.filters.terms.filter ? { action: ["Drop the filter", () => this.filters.dropFilter()] } : {});
+    if (!error.unreachable)
+      return this.status.warn(
+        error.message,
+        this.filters.terms.filter ? { action: ["Drop the filter", () => this.filters.dropFilter()] } : {},
+      );
     this.connection.lost();
     const kept = this.grid.cards.length ? " These photos are those of before." : "";
     this.status.warn(`${error.message}${kept} Trying again …`, { action: ["Try now", () => this.connection.retry()] });
@@ -152,7 +175,11 @@ class Results {
     this.#like = { id: hit.id, collection };
     this.like.replaceChildren(
       h("p", {}, "Photos laid out like ", h("strong", {}, hit.name)),
-      h("button.button.outlined", { type: "button", onclick: () => this.#drawn(() => this.search.now()) }, "Back to the drawing"),
+      h(
+        "button.button.outlined",
+        { type: "button", onclick: () => this.#drawn(() => this.search.now()) },
+        "Back to the drawing",
+      ),
     );
     this.like.hidden = false;
     this.search.now();
@@ -167,14 +194,17 @@ class Results {
 
   /** The known object of a photo in the grid that the pointer presses; a finger scrolls there. */
   #grabbed(press) {
-    const card = press.pointerType === "touch" ? null : this.grid.cards.find(({ element }) => element.contains(press.target));
+    const card =
+      press.pointerType === "touch" ? null : this.grid.cards.find(({ element }) => element.contains(press.target));
     if (!card?.hit.objects?.length) return null;
     const { left, top, width, height } = card.frame;
     const [x, y] = [(press.clientX - left) / width, (press.clientY - top) / height];
     const over = card.hit.objects.filter(({ box: [x0, y0, x1, y1] }) => x0 <= x && x <= x1 && y0 <= y && y <= y1);
     const area = ({ box: [x0, y0, x1, y1] }) => (x1 - x0) * (y1 - y0);
     const smallest = over.sort((one, two) => area(one) - area(two))[0];
-    return smallest ? { ...smallest, id: card.hit.id, collection: card.collection, image: card.element.querySelector("img") } : null;
+    return smallest
+      ? { ...smallest, id: card.hit.id, collection: card.collection, image: card.element.querySelector("img") }
+      : null;
   }
 
   async #add(thing, at) {

@@ -18,7 +18,13 @@ export function logout() {
  * @param {() => void} entered - called once the server knows this browser.
  */
 export function loginForm(entered) {
-  const token = h("input", { type: "password", name: "token", required: true, autocomplete: "current-password", id: "token" });
+  const token = h("input", {
+    type: "password",
+    name: "token",
+    required: true,
+    autocomplete: "current-password",
+    id: "token",
+  });
   const problem = h("p.problem", { role: "alert" });
   const button = h("button.button.primary", { type: "submit" }, "Log in");
   const submit = async (event) => {
