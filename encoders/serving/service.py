@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from encoders.errors import SketchError
 from encoders.serving import encoder_pb2 as pb
 from encoders.serving import wire
-from encoders.serving.completion import completed
+from encoders.serving.completion import Window, completed
 from encoders.serving.encoder_pb2_grpc import EncoderServicer
 from encoders.serving.engine import Row
 from encoders.serving.faults import Busy, Closed, Reason, Rejected
@@ -178,8 +178,9 @@ class EncoderService(EncoderServicer):
         async def keyed(item: Any) -> pb.KeyedVector:
             return pb.KeyedVector(key=item.key, vector=await one(way, item))
 
+        window = Window(self._limits.window, self._limits.message_bytes)
         everything = self._items(first, requests, items)
-        async with aclosing(completed(everything, keyed, self._limits.window, self._draining)) as answers:
+        async with aclosing(completed(everything, keyed, window, self._draining)) as answers:
             async for vectors in answers:
                 yield way.model.fingerprint, vectors
 

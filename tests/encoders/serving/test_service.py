@@ -290,6 +290,27 @@ async def test_a_stream_has_no_more_than_its_window_under_way(toy_encoder):
         assert len(await answers(call)) == 10
 
 
+@on_a_loop
+async def test_a_stream_is_not_read_while_much_of_it_is_under_way(toy_encoder):
+    held, sent = Held(toy_encoder), 0
+    large = photo(0, size=(400, 300), form="BMP")  # 360 KB: the windows of the connection hold a few
+
+    async def requests():
+        nonlocal sent
+        for sent in range(1, 61):
+            yield keyed(large, start=sent)
+
+    async with asked(held, limits=CallLimits(message_bytes=2_000_000, image_bytes=1_000_000)) as stub:
+        held.close()
+        reading = asyncio.ensure_future(answers(stub.StreamImages(requests())))
+        await until(held.begun.is_set)
+        for _ in range(100):  # so long as nothing goes on
+            await stub.GetModels(pb.GetModelsRequest())
+        assert sent < 40
+        held.open()
+        assert len(await reading) == 60
+
+
 # --- bounds ---
 
 
