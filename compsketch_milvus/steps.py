@@ -1,14 +1,16 @@
 """What has to be done for a search, an upsert and so on, apart from who does it.
 
-Such an operation is a generator: it yields each step and is sent what came of it. A `SketchCollection` takes the steps
-one after the other in its caller's thread, an `AsyncSketchCollection` without holding up its event loop.
+A `SketchCollection` takes the steps one after the other in its caller's thread, an `AsyncSketchCollection` without holding
+up its event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+
+from encoders.steps import Done, Work, advance
 
 __all__ = ["Call", "Done", "Steps", "Work", "advance"]
 
@@ -32,26 +34,4 @@ class Call:
     expression: str = ""
 
 
-@dataclass(frozen=True)
-class Work:
-    """Something to compute, for long enough to be kept off an event loop."""
-
-    run: Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of an operation, and its result."""
-
-    result: Any
-
-
 Steps: TypeAlias = Generator[Call | Work, Any, T]
-
-
-def advance(steps: Steps[T], outcome: Any = None) -> Call | Work | Done:
-    """The next step, given the outcome of the one before it."""
-    try:
-        return steps.send(outcome)
-    except StopIteration as end:
-        return Done(end.value)

@@ -6,7 +6,7 @@ client for threads and the one for an event loop say the same things.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -21,6 +21,7 @@ from encoders.serving.addresses import Address, Addresses
 from encoders.serving.calls import CallFailed
 from encoders.serving.parcels import Outcome, Parcel, Photos, Sketches, check_busy
 from encoders.sketch import Sketch
+from encoders.steps import Done, Work, advance
 
 __all__ = ["Ask", "Done", "Rows", "Session", "Steps", "Work", "advance"]
 
@@ -36,29 +37,7 @@ class Ask:
     request: Any
 
 
-@dataclass(frozen=True)
-class Work:
-    """Something to compute, for long enough to be kept off an event loop."""
-
-    run: Callable[[], Any]
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of an operation, and its result."""
-
-    result: Any
-
-
 Steps: TypeAlias = Generator[Ask | Work, Any, T]
-
-
-def advance(steps: Steps[T], outcome: Any = None) -> Ask | Work | Done:
-    """The next step, given the outcome of the one before it."""
-    try:
-        return steps.send(outcome)
-    except StopIteration as end:
-        return Done(end.value)
 
 
 class Session:
