@@ -1,7 +1,7 @@
 """What has to be done for a search, an upsert and so on, apart from who does it.
 
-A `SketchCollection` takes the steps one after the other in its caller's thread, an `AsyncSketchCollection` without holding
-up its event loop.
+A `SketchCollection` takes the steps one after the other in its caller's thread, an `AsyncSketchCollection` without
+holding up its event loop.
 """
 
 from __future__ import annotations

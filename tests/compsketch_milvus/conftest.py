@@ -111,7 +111,7 @@ class Program:
 def program(tmp_path: Path, capsys, monkeypatch, toy_encoder) -> Program:
     """`compsketch` with the toy encoder, whatever encoder is asked for."""
     monkeypatch.setattr(
-        "compsketch_milvus.encoder.connect", lambda spec=None, *, device=None, runtime=None: toy_encoder
+        "compsketch_milvus.encoder.connect", lambda spec=None, *, device=None, runtime=None, timeout=None: toy_encoder
     )
     return Program(tmp_path, capsys)
 
@@ -135,3 +135,18 @@ def sketch(tmp_path: Path) -> Path:
     path = tmp_path / "left.json"
     path.write_text(json.dumps(LEFT))
     return path
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a folder of so many small photos of noise, each of its own."""
+
+    def make(count: int) -> Path:
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        for number in range(count):
+            pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        return folder
+
+    return make

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from encoders.bundle import Bundle, find
 from encoders.projection import Projection
@@ -15,13 +14,8 @@ COUNT, F = 280, 64
 
 
 @pytest.fixture
-def photos(tmp_path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number in range(COUNT):
-        pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
-    return folder
+def photos(noise) -> Path:
+    return noise(COUNT)
 
 
 @pytest.fixture
