@@ -34,7 +34,7 @@ from tests.encoders.serving.serving import (
     served,
     sketches,
 )
-from tests.encoders.serving.stage import on_a_loop
+from tests.encoders.serving.stage import on_a_loop, until
 from tests.integration.serve_program import Serving, serving
 
 StatusCode = grpc.StatusCode
@@ -276,3 +276,23 @@ async def test_its_end_under_load_loses_nothing_that_was_accepted(server, toy_en
     assert sum(count for count, _ in streamed) == sum(line["rows"] for line in ended)
     assert {line["code"] for line in calls} <= {"OK", "UNAVAILABLE"}
     assert server.lines[-1]["event"] == "stopped"
+
+
+@on_a_loop
+async def test_a_second_signal_ends_it_at_once(server):
+    """The first waits for a client that does not read what it asked for."""
+    async with connected(server, **{"grpc.http2.bdp_probe": 0}) as stub:
+        call = stub.StreamImages()
+        held_up = False
+        while not held_up:
+            writing = asyncio.ensure_future(call.write(keyed(*[photo(1)] * 200)))
+            done, _ = await asyncio.wait({writing}, timeout=5.0)
+            held_up = not done
+        server.process.send_signal(signal.SIGTERM)
+        await until(lambda: '"draining"' in server.log.read_text())
+        assert server.process.poll() is None
+        assert await asyncio.to_thread(server.end) == 0
+        writing.cancel()
+        call.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+    assert [line["event"] for line in server.lines][-2:] == ["call", "stopped"]
