@@ -98,7 +98,9 @@ class Explaining(Protocol):
         ...
 
 
-def connect(spec: str | None = None, *, device: str | None = None, runtime: str | None = None) -> Encoder:
+def connect(
+    spec: str | None = None, *, device: str | None = None, runtime: str | None = None, timeout: float | None = None
+) -> Encoder:
     """Open an encoder: a bundle on this machine, or one that a service has.
 
     Args:
@@ -108,6 +110,7 @@ def connect(spec: str | None = None, *, device: str | None = None, runtime: str 
         device: "cpu", "cuda", "cuda:N"; None takes `COMPSKETCH_DEVICE`, else lets the encoder choose. A service has
             its own, whatever this is, and its own runtime.
         runtime: "torch", "openvino" or "auto"; None takes `COMPSKETCH_RUNTIME`, else the fastest that is installed.
+        timeout: seconds that a call of a service may take, all attempts together; None leaves that to its client.
 
     Raises:
         CompsketchError: torch is not installed, or the address is no service's.
@@ -117,7 +120,7 @@ def connect(spec: str | None = None, *, device: str | None = None, runtime: str 
     """
     settings = load_settings(encoder=spec, device=device, runtime=runtime)
     if "://" in settings.encoder:
-        return _served(settings)
+        return _served(settings, {} if timeout is None else {"timeout": timeout})
     try:
         from encoders.local import LocalEncoder
     except ModuleNotFoundError as error:
@@ -130,10 +133,10 @@ def connect(spec: str | None = None, *, device: str | None = None, runtime: str 
     return cast(Encoder, LocalEncoder.open(settings.encoder, settings.device, settings.runtime))
 
 
-def _served(settings: Settings) -> Encoder:
+def _served(settings: Settings, more: dict[str, float]) -> Encoder:
     from compsketch_milvus.tls import Tls
     from encoders.serving.client import RemoteEncoder
 
     tls = Tls.of_encoder(settings)
     token = settings.encoder_token.get_secret_value() if settings.encoder_token else None
-    return RemoteEncoder.open(settings.encoder, token=token, ca=tls.ca, client=tls.client, key=tls.key)
+    return RemoteEncoder.open(settings.encoder, token=token, ca=tls.ca, client=tls.client, key=tls.key, **more)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["web"]
 
+PATIENCE = 5.0  # seconds for an encoder service: who draws wants to know that it is away
 _MAKE = "openssl rand -hex 24"
 
 
@@ -108,7 +109,7 @@ def _app(encoder: str | None, options: Options) -> Any:
 
     # As many searches run at once as there are CPUs: a thread for each costs a third less than all threads for each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    network, where = connect(encoder), options.where
+    network, where = connect(encoder, timeout=PATIENCE), options.where
     line = SketchObject(([[1, 9], [1, 9]],))  # type: ignore[arg-type]
     network.encode_sketches([Sketch(10, 10, (line,))])  # compiles what nobody should wait for while drawing
     try:

@@ -99,6 +99,9 @@ class Protection:
             await self._app(scope, await _whole_body(scope, receive), guarded)
         except Refusal as refusal:
             await answer(refusal)(scope, receive, guarded)
+        except asyncio.CancelledError:  # the server ends, and does not wait any longer
+            if not begun:
+                await answer(Refusal(503, "the server is being stopped"))(scope, receive, guarded)
         except Exception as error:
             told = answer(broken(error))
             if not begun:

@@ -160,3 +160,24 @@ def test_web_sockets_are_closed() -> None:
 )
 def test_loopback(host, is_this_machine) -> None:
     assert is_loopback(host) is is_this_machine
+
+
+def test_who_waits_when_the_server_ends_is_told_so() -> None:
+    sent = []
+
+    async def keep(message: dict) -> None:
+        sent.append(message)
+
+    async def endless(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def scene() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/healthz", "headers": [(b"host", b"localhost")]}
+        waiting = asyncio.ensure_future(Protection(endless, Login(None, secure=False), Rates())(scope, None, keep))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await waiting
+
+    asyncio.run(scene())
+    assert sent[0]["status"] == 503
+    assert b"being stopped" in sent[1]["body"]
