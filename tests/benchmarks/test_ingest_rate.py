@@ -7,13 +7,12 @@ import time
 import uuid
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from compsketch_milvus import SketchCollection, connect
 from compsketch_milvus.encoder import Encoder
 from encoders.images import load_photo
+from tests.benchmarks.given import photo_files
 
 pytestmark = pytest.mark.benchmark
 
@@ -23,19 +22,7 @@ ROUNDS = 3
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Crops of two real photos, saved as JPEGs of 448 x 336: what web-sized photos cost to decode."""
-    datasets = pytest.importorskip("sklearn.datasets")
-    folder = tmp_path_factory.mktemp("photos")
-    wholes = [Image.fromarray(image) for image in datasets.load_sample_images().images]
-    rng = np.random.default_rng(0)
-    paths = []
-    for i in range(PHOTOS):
-        whole = wholes[i % len(wholes)]
-        width = int(rng.integers(320, whole.width))
-        x, y = int(rng.integers(0, whole.width - width + 1)), int(rng.integers(0, whole.height - width * 3 // 5 + 1))
-        paths.append(folder / f"{i:04}.jpg")
-        whole.crop((x, y, x + width, y + width * 3 // 5)).resize((448, 336)).save(paths[-1], quality=88)
-    return paths
+    return photo_files(tmp_path_factory.mktemp("photos"), PHOTOS)
 
 
 @pytest.fixture(params=["lite", "server"])
