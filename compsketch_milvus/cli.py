@@ -216,3 +216,4 @@ def _print_demo(result: DemoResult) -> None:
     ]
     table(["sketch", "#>", "score>", "photo"], rows)
     typer.echo(f"\n{result.photos} photos; the page: {result.page}")
+    typer.echo(f"draw for yourself: {sys.argv[0]} web --open --uri {result.uri} --collection {result.collection}")

@@ -38,9 +38,11 @@ class DemoQuery:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demonstration did; ``page`` is the thing to open."""
+    """What the demonstration did; ``page`` is the thing to open, ``uri`` and ``collection`` hold the photos."""
 
     page: Path
+    uri: str
+    collection: str
     photos: int
     ingest: IngestSummary
     queries: list[DemoQuery]
@@ -49,6 +51,8 @@ class DemoResult:
         """For ``--json``."""
         return {
             "page": str(self.page),
+            "uri": self.uri,
+            "collection": self.collection,
             "photos": self.photos,
             "indexed": self.ingest.indexed,
             "skipped": self.ingest.skipped,
@@ -108,12 +112,13 @@ def run(
         gather(source, scenes=scenes)
     # One database, but one collection for each set of photos and each encoder: nothing else's photos among the hits.
     mark = hashlib.sha256(f"{source.resolve()} {encoder.fingerprint}".encode()).hexdigest()[:8]
-    with SketchCollection.open(f"demo_{mark}", encoder, uri=str(out / "demo.db")) as collection:
+    name, uri = f"demo_{mark}", str(out / "demo.db")
+    with SketchCollection.open(name, encoder, uri=uri) as collection:
         summary = collection.ingest(source, progress=progress)
         sketches = shipped_sketches(composed=photos is None)
         collection.search(next(iter(sketches.values())), 1)  # the first search of all warms up: it is not to be timed
         queries = [_ask(collection, title, sketch, out) for title, sketch in sketches.items()]
-        result = DemoResult(out / "index.html", collection.count(), summary, queries)
+        result = DemoResult(out / "index.html", uri, name, collection.count(), summary, queries)
     write_page(result, encoder.name)
     return result
 

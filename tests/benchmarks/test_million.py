@@ -16,7 +16,7 @@ from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.search import search_vectors
 from tests.benchmarks.given import Vectors, photo
 
-pytestmark = pytest.mark.million
+pytestmark = [pytest.mark.million, pytest.mark.timeout(7200)]
 
 ROWS, PART, QUERIES = 1_000_000, 100_000, 200
 FLATTENED = 49 * 832 * 4  # bytes of GoogLeNet's flattened 7 x 7 x 832 (section 3.4)
