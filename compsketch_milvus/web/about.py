@@ -37,7 +37,7 @@ def routes(site: Site) -> APIRouter:
             return Session(login=login, user=False, limits=LIMITS)
         if not request.state.known:  # so that people behind one address are not taken for one
             site.login.begin(response, user=True)
-        names, facts = await site.fetch(lambda: (site.opened.names(), site.opened.use(collection, _facts)))
+        names, facts = await site.ask(lambda: (site.opened.names(), site.opened.use(collection, _facts)))
         return Session(
             login=login, user=True, collections=names, limits=LIMITS, encoder=_encoder_info(site.encoder), **facts
         )
@@ -57,7 +57,7 @@ def routes(site: Site) -> APIRouter:
     @router.get("/api/fields")
     async def fields(collection: CollectionName = None) -> list[FieldInfo]:
         """The fields that filters can name, as the photos that are looked at have them."""
-        return await site.fetch(site.opened.use, collection, _fields)
+        return await site.ask(site.opened.use, collection, _fields)
 
     @router.get("/healthz")
     async def healthz() -> Health:
@@ -65,7 +65,7 @@ def routes(site: Site) -> APIRouter:
         if time.monotonic() - checked["at"] >= HEALTH_SECONDS:
             checked["at"] = time.monotonic()
             try:
-                await site.fetch(site.opened.use, None, _reached)
+                await site.ask(site.opened.use, None, _reached)
                 checked["ok"] = True
             except (ServerError, Refusal):
                 checked["ok"] = False

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["CACHE_BYTES", "Options", "create_app"]
 
 CACHE_BYTES = 512 * 2**20
-FETCHERS = 4  # threads for photos: most of their time is waiting for disk or network
+ASKERS, FETCHERS = 4, 4  # threads: most of their time is waiting, for Milvus, a disk or a network
 PHOTO_LIMITS = Limits(max_bytes=64 * 2**20, max_pixels=64_000_000)
 STATIC = Path(__file__).parent / "static"
 
@@ -121,6 +121,7 @@ def _site(encoder: Encoder, options: Options) -> Site:
         opened=Opened(encoder, options.where),
         turns=Turns(at_once),
         searching=ThreadPoolExecutor(at_once, thread_name_prefix="search"),
+        asking=ThreadPoolExecutor(ASKERS, thread_name_prefix="ask"),
         fetching=ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch"),
         cache=DiskCache(folder, options.cache_bytes),
         login=Login(options.token, secure=options.secure),

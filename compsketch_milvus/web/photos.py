@@ -71,7 +71,7 @@ def routes(site: Site) -> APIRouter:
     @router.get("/api/details/{id:path}")
     async def details(id: str, collection: CollectionName = None) -> Details:
         """All that the collection has of a photo."""
-        found = await site.fetch(site.opened.use, collection, lambda opened: look_up(opened, id))
+        found = await site.ask(site.opened.use, collection, lambda opened: look_up(opened, id))
         fields = {name: printed(value) for name, value in found.fields.items()}
         source = None if site.login.needed else found.source
         sides = {"width": fields.pop("width"), "height": fields.pop("height")}
@@ -101,7 +101,7 @@ class Pictures:
         known = site.known.get(name, id)
         if known is not None:
             return known
-        found: Stored = await site.fetch(site.opened.use, collection, lambda opened: look_up(opened, id))
+        found: Stored = await site.ask(site.opened.use, collection, lambda opened: look_up(opened, id))
         site.known.remember(name, found)
         return found
 
@@ -116,11 +116,11 @@ class Pictures:
 
     async def _thumbnail(self, collection: str | None, stored: Stored, key: str, size: int) -> bytes:
         cache = self._site.cache
-        kept = await self._site.fetch(cache.get, key)
+        kept = await self._site.ask(cache.get, key)
         if kept is not None:
             return kept
         data = await self._made(collection, stored, key, partial(_thumbnail, size=size))
-        await self._site.fetch(cache.put, key, data)
+        await self._site.ask(cache.put, key, data)
         return data
 
     async def full(self, collection: str | None, stored: Stored, key: str) -> tuple[bytes, str]:

@@ -30,13 +30,17 @@ CollectionName = Annotated[str | None, Query(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 @dataclass(frozen=True)
 class Site:
-    """What the routes share. What blocks runs in one of two sets of threads, so that pictures never hold up a search.
+    """What the routes share.
+
+    What blocks runs in one of three sets of threads: a photo that is slow to come, as at a URL, holds up neither a
+    search nor what is quickly answered.
 
     Args:
         encoder: of the sketches.
         opened: the collections.
         turns: whose search is next.
         searching: threads for searches, as many as have a turn.
+        asking: threads for what is quickly answered.
         fetching: threads for photos.
         cache: of thumbnails.
         login: who may search.
@@ -48,6 +52,7 @@ class Site:
     opened: Opened
     turns: Turns
     searching: ThreadPoolExecutor
+    asking: ThreadPoolExecutor
     fetching: ThreadPoolExecutor
     cache: DiskCache
     login: Login
@@ -58,12 +63,16 @@ class Site:
         """Work of somebody who has a turn."""
         return await asyncio.get_running_loop().run_in_executor(self.searching, partial(work, *arguments, **more))
 
+    async def ask(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """A small question, to Milvus or the cache."""
+        return await asyncio.get_running_loop().run_in_executor(self.asking, partial(work, *arguments, **more))
+
     async def fetch(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-        """Work for a picture, or another small thing."""
+        """Work for a picture."""
         return await asyncio.get_running_loop().run_in_executor(self.fetching, partial(work, *arguments, **more))
 
     def close(self) -> None:
         """Wait for the threads, and close the collections."""
-        for threads in (self.searching, self.fetching):
+        for threads in (self.searching, self.asking, self.fetching):
             threads.shutdown(cancel_futures=True)
         self.opened.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +200,25 @@ def test_a_photo_that_cannot_be_read_is_not_tried_for_each_thumbnail(page_of, mo
     page = page_of({"a": "/nowhere/a.jpg"})
     assert [page.get("/api/thumbnail/a").status_code for _ in range(3)] == [404] * 3
     assert len(tries) == 1
+
+
+def test_photos_that_are_slow_to_come_hold_up_nothing_else(page_of, monkeypatch) -> None:
+    coming = threading.Event()
+
+    def slow(*_: object) -> bytes:
+        assert coming.wait(60)
+        return encoded("PNG")
+
+    monkeypatch.setattr("compsketch_milvus.web.photos.original", slow)
+    page = page_of({f"{number}": f"https://slow.example/{number}.jpg" for number in range(8)})
+    with ThreadPoolExecutor(8) as browsers:
+        pictures = [browsers.submit(page.get, f"/api/thumbnail/{number}") for number in range(8)]
+        assert page.post("/api/similar", json={"id": "0"}).status_code == 200
+        assert page.get("/api/session").json()["count"] == 8
+        assert page.get("/healthz").status_code == 200
+        assert not any(picture.done() for picture in pictures)
+        coming.set()
+        assert [opened(picture.result()).size for picture in pictures] == [(256, 128)] * 8
 
 
 def test_where_a_photo_lies_is_told_on_this_machine_only(page, public_page) -> None:
