@@ -3,7 +3,7 @@
 A thread takes its next batch itself, at the last moment, so it never idles while the event loop is busy, and an
 interactive item waits for one run at most. Such an item goes as soon as a thread is free, with those that came
 meanwhile; a bulk batch waits a little to be filled. While interactive items come, bulk batches are cut to what takes
-`QUANTUM`.
+`QUANTUM`; at other times to `CALM`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from encoders.serving.lanes import Lane, Pace
 from encoders.serving.observer import NoObserver, Observer
 
 QUANTUM = 0.02  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
-RECENT = 1.0  # seconds that an interactive item is remembered as a sign of more
+RECENT = 10.0  # seconds that an interactive item is remembered as a sign of more: people think between two
+CALM = 0.1  # seconds that a bulk batch may take at other times: what the first of such items waits at most
 PATIENCE = 10.0  # seconds that closing waits for runs that have begun
 
 # Takes a key and the payloads of a batch; returns as many results, of which an exception settles its own item.
@@ -182,9 +183,10 @@ class Batcher:
 
     def _limit(self, lane: Lane) -> int:
         pace = self._pace[lane].seconds
-        if lane is Lane.INTERACTIVE or pace == 0 or monotonic() - self._asked > RECENT:
+        if lane is Lane.INTERACTIVE or pace == 0:
             return self._batch
-        return min(self._batch, max(1, int(QUANTUM / pace)))
+        most = QUANTUM if monotonic() - self._asked < RECENT else CALM
+        return min(self._batch, max(1, int(most / pace)))
 
     def _done(self, batch: list[_Item], results: Sequence[Any], began: float, ended: float) -> None:
         lane, rows = batch[0].lane, sum(item.rows for item in batch)
