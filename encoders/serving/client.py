@@ -60,6 +60,7 @@ class Served:
         features: F, or 0 likewise.
         explains: Whether it can explain.
         calibration: How scores are read as probabilities, if the bundle says.
+        vocabulary: The words that objects may be labelled with; None if it does not say.
         addresses: Where it is served.
         concurrency: Calls that are worth making at a time.
     """
@@ -71,6 +72,7 @@ class Served:
         self.device, self.image_size = f"{model.device} at {session.addresses}", model.image_size
         self.networks, self.features, self.explains = model.networks, model.features, model.explains
         self.calibration: Calibration | None = session.calibration
+        self.vocabulary: list[str] | None = list(model.vocabulary) or None
         self.addresses = session.addresses
         self.concurrency = CONCURRENCY
 

@@ -60,7 +60,7 @@ class GetModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "fingerprint", "dim", "image_size", "device", "networks", "features", "explains", "calibration")
+    __slots__ = ("name", "fingerprint", "dim", "image_size", "device", "networks", "features", "explains", "calibration", "vocabulary")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class Model(_message.Message):
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     EXPLAINS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     fingerprint: str
     dim: int
@@ -79,7 +80,8 @@ class Model(_message.Message):
     features: int
     explains: bool
     calibration: str
-    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., image_size: _Optional[int] = ..., device: _Optional[str] = ..., networks: _Optional[str] = ..., features: _Optional[int] = ..., explains: bool = ..., calibration: _Optional[str] = ...) -> None: ...
+    vocabulary: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., dim: _Optional[int] = ..., image_size: _Optional[int] = ..., device: _Optional[str] = ..., networks: _Optional[str] = ..., features: _Optional[int] = ..., explains: bool = ..., calibration: _Optional[str] = ..., vocabulary: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("message_bytes", "image_bytes", "image_pixels", "items", "window")

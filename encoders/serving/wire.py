@@ -211,6 +211,7 @@ def model_message(encoder: Any) -> pb.Model:
         features=getattr(encoder, "features", 0),
         explains=hasattr(encoder, "explain"),
         calibration="" if told is None else json.dumps(told.to_dict(), allow_nan=False),
+        vocabulary=getattr(encoder, "vocabulary", ()),
     )
 
 

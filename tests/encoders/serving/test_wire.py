@@ -170,6 +170,9 @@ def test_a_model_says_what_it_has(toy_encoder, judging_encoder):
     assert (plain.networks, plain.features, plain.explains, plain.calibration) == ("toy-networks-4", 16, False, "")
     assert judging.explains
     assert wire.calibration(plain) is None
+    assert list(plain.vocabulary) == []
+    toy_encoder.vocabulary = ["cat", "cup"]
+    assert list(wire.model_message(toy_encoder).vocabulary) == ["cat", "cup"]
     assert wire.calibration(judging) == Calibration({"strokes/1": Sigmoid(10.0, -8.0, 100, 10)})
     judging.calibration = "{"
     with pytest.raises(WireError, match="'toy': its calibration is no JSON"):
