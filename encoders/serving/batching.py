@@ -22,8 +22,8 @@ from encoders.serving.lanes import Lane, Pace
 from encoders.serving.observer import NoObserver, Observer
 
 QUANTUM = 0.02  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
-RECENT = 10.0  # seconds that an interactive item is remembered as a sign of more: people think between two
-CALM = 0.1  # seconds that a bulk batch may take at other times: what the first of such items waits at most
+RECENT = 2.0  # seconds that an interactive item is remembered as a sign of more: longer than one may wait
+CALM, FEWEST = 0.1, 8  # seconds that a bulk batch may take at other times, but so many rows it may have in any case
 PATIENCE = 10.0  # seconds that closing waits for runs that have begun
 
 # Takes a key and the payloads of a batch; returns as many results, of which an exception settles its own item.
@@ -185,8 +185,8 @@ class Batcher:
         pace = self._pace[lane].seconds
         if lane is Lane.INTERACTIVE or pace == 0:
             return self._batch
-        most = QUANTUM if monotonic() - self._asked < RECENT else CALM
-        return min(self._batch, max(1, int(most / pace)))
+        fewest, most = (1, QUANTUM) if monotonic() - self._asked < RECENT else (FEWEST, CALM)
+        return min(self._batch, max(fewest, int(most / pace)))
 
     def _done(self, batch: list[_Item], results: Sequence[Any], began: float, ended: float) -> None:
         lane, rows = batch[0].lane, sum(item.rows for item in batch)

@@ -109,6 +109,7 @@ async def test_an_interactive_item_overtakes_all_bulk_that_has_not_begun():
 @on_a_loop
 async def test_bulk_batches_are_cut_to_the_quantum_while_interactive_items_come(monkeypatch):
     monkeypatch.setattr(batching, "RECENT", LONG)
+    monkeypatch.setattr(batching, "FEWEST", 3)
     sizes: list[int] = []
 
     def slow(key: str, numbers: list[int]) -> list[int]:
