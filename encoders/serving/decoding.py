@@ -147,16 +147,22 @@ class _Worker:
         return [self._decode(content) for content in contents]
 
     def start(self) -> None:
-        """Starts the process, unless it runs.
+        """Starts the process, unless it runs; once more if it ends meanwhile, as it may have been killed.
 
         Raises:
             Closed: It is not to run any more.
-            RuntimeError: It ends, or is not ready in `START_SECONDS`.
+            RuntimeError: It ends twice, or is not ready in `START_SECONDS`.
         """
-        if self._retired:
-            raise Closed("the decode stage is closed")
-        if self.process is not None:
-            return
+        ended = ""
+        for _ in range(2):
+            if self._retired:
+                raise Closed("the decode stage is closed")
+            if self.process is not None or not (ended := self._launch()):
+                return
+        raise RuntimeError(f"a decode worker does not start ({ended}); run: {self._argv}")
+
+    def _launch(self) -> str:
+        """A new process that is ready; how it ended, if it is not."""
         ours, theirs = socket.socketpair()
         with theirs, ExitStack() as undo:
             undo.callback(ours.close)
@@ -170,14 +176,17 @@ class _Worker:
             )
             undo.pop_all()
         self.process, self._peer = process, ours
+        if self._retired:  # meanwhile, by a thread that has not seen this process
+            process.kill()
         try:
             ours.settimeout(START_SECONDS)
             (kind, *_) = HEAD.unpack(receive(ours, HEAD.size))
             if kind != READY:
                 raise OSError("it does not say that it is ready")
-        except (EOFError, OSError) as error:
-            raise RuntimeError(f"a decode worker does not start ({self.stop()}); run: {self._argv}") from error
+        except (EOFError, OSError):
+            return self.stop()
         ours.settimeout(self._seconds + GRACE)
+        return ""
 
     def retire(self) -> None:
         """Ends the process for good; a thread that waits for it hears so. Safe to call from another thread."""

@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -193,6 +194,36 @@ async def test_a_worker_that_does_not_start_is_our_fault():
     decoders = Decoders(SIZE, Limits(), workers=1, run=[sys.executable, "-c", "raise SystemExit(5)"])
     with pytest.raises(RuntimeError, match=r"a decode worker does not start \(exit status 5\)"):
         await decoders.start()
+    await decoders.close()
+
+
+@on_a_loop
+async def test_a_worker_that_is_killed_as_it_starts_costs_no_photo(tmp_path):
+    starts = tmp_path / "starts"
+    *argv, body = hostile_worker(20)
+    mortal = f"import os, pathlib; starts = pathlib.Path({str(starts)!r}); starts.open('a').write('x')"
+    second = "os.kill(os.getpid(), 9) if starts.read_text() == 'xx' else None"
+    async with pool(run=[*argv, "\n".join((mortal, second, body))]) as decoders:
+        (before,) = decoders.pids
+        os.kill(before, signal.SIGKILL)
+        assert (await decode(decoders, jpeg())).width == 90
+        assert starts.read_text() == "xxx"
+
+
+@on_a_loop
+async def test_closing_ends_a_worker_that_has_begun_to_start(monkeypatch):
+    decoders, started = Decoders(SIZE, Limits(), workers=1), []
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*args, **options))
+        decoders._workers[0].retire()  # as another thread may, which knows nothing of this process yet
+        return started[-1]
+
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    with pytest.raises(Closed):
+        await decoders.start()
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
     await decoders.close()
 
 
