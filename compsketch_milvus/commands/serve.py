@@ -95,6 +95,7 @@ def serve(
         rate=rate,
         drain=drain,
     )
+    options.check_files()
     encoders = [connect(spec) for spec in encoder] if encoder else [connect()]
     asyncio.run(server.serve(encoders, options, ready=lambda running: _tell(running, as_json)))
 

@@ -97,6 +97,17 @@ class ServeOptions:
                 "--token-file or --tls-client-ca; or spell out --insecure"
             )
 
+    def check_files(self) -> None:
+        """Read certificates and tokens once, so that a mistake is told before an encoder takes its time to load.
+
+        Raises:
+            CompsketchError: a file is not what it has to be.
+        """
+        if self.tls is not None:
+            self.tls.read()
+        if self.token_file is not None:
+            Tokens(self.token_file)
+
 
 def _loopback(host: str) -> bool:
     try:

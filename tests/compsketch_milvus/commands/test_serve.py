@@ -62,7 +62,8 @@ def test_for_people_it_is_one_line(program, monkeypatch):
         (("--token-file", "nowhere"), "token file 'nowhere' cannot be read"),
     ],
 )
-def test_a_mistake_is_one_line(program, flags, says):
+def test_a_mistake_is_one_line_before_an_encoder_is_loaded(program, monkeypatch, flags, says):
+    monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda *_: pytest.fail("an encoder was loaded"))
     program.refused(says, "serve", "--port", "0", "--metrics-port", "0", *flags, database=False)
 
 
