@@ -7,12 +7,13 @@ goes away, what it has not answered is sent again, to the next one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from encoders.serving.addresses import Address
-from encoders.serving.calls import Attempts, CallFailed, Rotation
+from encoders.serving.calls import Attempts, CallFailed, Clock, Rotation
 from encoders.serving.parcels import Outcome, Parcel, Photos, Sketches
 from encoders.serving.session import Session
 
@@ -124,15 +125,22 @@ class Flow:
         session: with whom.
         kind: of the items.
         rotation: of the servers.
-        timeout: seconds without any answer after which it is over.
+        timeout: seconds without any answer after which it is over; those that the caller takes do not count.
         packers: items that are packed at a time; as many more wait for it at most.
+        clock: in seconds.
     """
 
     def __init__(
-        self, session: Session, kind: Photos | Sketches, rotation: Rotation, timeout: float, packers: int
+        self,
+        session: Session,
+        kind: Photos | Sketches,
+        rotation: Rotation,
+        timeout: float,
+        packers: int,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._session, self._kind, self._rotation = session, kind, rotation
-        self._attempts = Attempts(rotation, timeout, doing=session.doing)
+        self._attempts = Attempts(rotation, timeout, doing=session.doing, clock=clock)
         self._window = min(WINDOW, session.limits.window or WINDOW)
         self._most_packing, self._packing = 2 * packers, 0
         self._sent: dict[int, Parcel] = {}  # and not answered yet
@@ -159,6 +167,7 @@ class Flow:
 
     def _take(self) -> Commands:
         source = yield Take()
+        self._attempts.progress()  # the caller's
         if source is END:
             self._more = False
             return
@@ -170,12 +179,12 @@ class Flow:
 
     def _heed(self, event: Event) -> Commands:
         if isinstance(event, Packed):
-            self._attempts.progress()
             self._packing -= 1
             if event.parcel.error is not None:
                 yield Give(event.index, event.parcel.error)
             else:
                 yield from self._send(event.index, event.parcel)
+            self._attempts.progress()
         elif isinstance(event, Answered):
             try:
                 yield from self._unpack(event)
@@ -192,12 +201,12 @@ class Flow:
             if parcel is None:
                 continue  # two servers have answered it
             outcome = self._kind.unpack(parcel, keyed.vector)
-            self._attempts.progress()
             del self._sent[keyed.key]
             if isinstance(outcome, Parcel):
                 yield from self._send(keyed.key, outcome)
             else:
                 yield Give(keyed.key, outcome)
+            self._attempts.progress()  # after the caller has taken it
 
     def _send(self, index: int, parcel: Parcel) -> Commands:
         self._sent[index] = parcel

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from encoders.errors import CompsketchError, ServerError
 from encoders.serving.addresses import Address
 
-__all__ = ["Attempts", "CallFailed", "Rotation"]
+__all__ = ["Attempts", "CallFailed", "Clock", "Rotation"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 LEFT_OUT = 5.0  # seconds without a server that cannot be reached
