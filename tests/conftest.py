@@ -55,3 +55,12 @@ def toy_encoder(toy):
 def judging_encoder(toy):
     """The same, which also explains its scores and knows what they mean."""
     return toy.JudgingEncoder()
+
+
+@pytest.fixture
+def service(judging_encoder):
+    """`judging_encoder` served on this machine, with faults on request; see `servicer.Service`."""
+    from tests.encoders.serving.servicer import running
+
+    with running(judging_encoder) as service:
+        yield service

@@ -31,7 +31,7 @@ class AsyncStream:
     ) -> None:
         self._kind, self._links, self._packers = kind, links, packers
         self._check_open, self._pause = check_open, pause
-        self._events: asyncio.Queue[bulk.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[bulk.Event | BaseException] = asyncio.Queue()
         self._packing: set[asyncio.Task[None]] = set()
         self._wire: _AsyncWire | None = None
 
@@ -83,15 +83,23 @@ class AsyncStream:
     async def _look(self, seconds: float) -> bulk.Event | None:
         if not seconds:
             await asyncio.sleep(0)  # the loop's other tasks have their turn
-            return None if self._events.empty() else self._events.get_nowait()
+            if self._events.empty():
+                return None
         try:
-            return await asyncio.wait_for(self._events.get(), seconds)
+            event = await asyncio.wait_for(self._events.get(), seconds or None)
         except asyncio.TimeoutError:
             return None
+        if isinstance(event, BaseException):
+            self._check_open()  # closing cancels what is to be packed
+            raise event
+        return event
 
     async def _pack(self, command: bulk.Pack) -> None:
-        packed = asyncio.get_running_loop().run_in_executor(self._packers, self._kind.pack, command.source)
-        self._events.put_nowait(bulk.Packed(command.index, await packed))
+        try:
+            packed = asyncio.get_running_loop().run_in_executor(self._packers, self._kind.pack, command.source)
+            self._events.put_nowait(bulk.Packed(command.index, await packed))
+        except (Exception, asyncio.CancelledError) as error:  # told, as the stream would wait for ever
+            self._events.put_nowait(error)
 
     async def _hang_up(self, finished: bool) -> None:
         if self._wire is not None:

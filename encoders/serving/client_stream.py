@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -41,7 +41,7 @@ class Stream:
     ) -> None:
         self._kind, self._links, self._packers = kind, links, packers
         self._check_open, self._pause = check_open, pause
-        self._events: SimpleQueue[bulk.Event] = SimpleQueue()
+        self._events: SimpleQueue[bulk.Event | BaseException] = SimpleQueue()
         self._wire: _Wire | None = None
 
     def carry_out(self, commands: bulk.Commands, source: Iterator[Any]) -> Generator[tuple[int, Outcome], None, None]:
@@ -68,14 +68,10 @@ class Stream:
 
     def _do(self, command: bulk.Command) -> bulk.Event | None:
         if isinstance(command, bulk.Look):
-            try:
-                return self._events.get(timeout=command.seconds) if command.seconds else self._events.get_nowait()
-            except Empty:
-                return None
+            return self._look(command.seconds)
         self._check_open()
         if isinstance(command, bulk.Pack):
-            packing = self._packers.submit(self._kind.pack, command.source)
-            packing.add_done_callback(self._packed(command.index))
+            self._pack(command)
         elif isinstance(command, bulk.Send) and self._wire is not None:
             self._wire.send(command.index, command.parcel)
         elif isinstance(command, bulk.Pause):
@@ -86,10 +82,28 @@ class Stream:
             self._wire = _Wire(command, self._links[command.server], self._kind, self._events.put)
         return None
 
+    def _pack(self, command: bulk.Pack) -> None:
+        try:
+            packing = self._packers.submit(self._kind.pack, command.source)
+        except RuntimeError:
+            self._check_open()  # another thread has closed it just now
+            raise
+        packing.add_done_callback(self._packed(command.index))
+
+    def _look(self, seconds: float) -> bulk.Event | None:
+        try:
+            event = self._events.get(timeout=seconds) if seconds else self._events.get_nowait()
+        except Empty:
+            return None
+        if isinstance(event, BaseException):
+            self._check_open()  # closing cancels what is to be packed
+            raise event
+        return event
+
     def _packed(self, index: int) -> Callable[[Future[Parcel]], None]:
         def tell(packing: Future[Parcel]) -> None:
-            if not packing.cancelled():
-                self._events.put(bulk.Packed(index, packing.result()))
+            error = CancelledError() if packing.cancelled() else packing.exception()
+            self._events.put(bulk.Packed(index, packing.result()) if error is None else error)
 
         return tell
 

@@ -31,14 +31,6 @@ SECRET = "open-sesame"
 
 
 @pytest.fixture
-def service(judging_encoder) -> Iterator[Service]:
-    service = Service(judging_encoder)
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
 def remote(service) -> Iterator[RemoteEncoder]:
     with RemoteEncoder.open(service.address, timeout=0.2) as encoder:
         yield encoder

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -24,6 +23,7 @@ from encoders.serving import wire
 from encoders.serving.encoder_pb2_grpc import EncoderStub
 from tests.encoders.serving.serving import (
     CORNER,
+    answers,
     channel,
     faults,
     images,
@@ -55,10 +55,6 @@ async def connected(server: Serving, **more: int) -> AsyncIterator[EncoderStub]:
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1), *more.items()]
     async with grpc.aio.insecure_channel(server.address, options=options) as opened:
         yield EncoderStub(opened)
-
-
-async def answers(call: Any) -> dict[int, pb.Vector]:
-    return {one.key: one.vector async for message in call for one in message.vectors}
 
 
 # --- noise ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -16,6 +17,13 @@ from encoders.serving import wire
 from encoders.serving.encoder_pb2_grpc import EncoderServicer, add_EncoderServicer_to_server
 
 Invalid = pb.Fault.REASON_INVALID
+
+
+def square(value: int = 0) -> np.ndarray:
+    """A gray photo of the size that the toy takes, with a stripe that is its own."""
+    pixels = np.full((32, 32, 3), 200, np.uint8)
+    pixels[:, : 1 + value % 31] = value % 200
+    return pixels
 
 
 class Service(EncoderServicer):
@@ -157,3 +165,14 @@ class Service(EncoderServicer):
 
 def _row(rows: np.ndarray) -> Any:
     return pb.Vector(values=wire.pack(rows[0]))
+
+
+@contextmanager
+def running(encoder: Any) -> Iterator[Service]:
+    """A service that listens, and is stopped at the end."""
+    service = Service(encoder)
+    service.start()
+    try:
+        yield service
+    finally:
+        service.stop()

@@ -81,6 +81,16 @@ def faults(vectors: Any) -> list[str]:
     return [pb.Fault.Reason.Name(one.fault.reason) if one.HasField("fault") else "" for one in vectors]
 
 
+async def answers(call: Any) -> dict[int, pb.Vector]:
+    """All that a stream answers, each key once."""
+    found: dict[int, pb.Vector] = {}
+    async for message in call:
+        for one in message.vectors:
+            assert one.key not in found
+            found[one.key] = one.vector
+    return found
+
+
 async def refused(call: Any) -> grpc.aio.AioRpcError:
     """The error with which a call ends."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,29 +16,15 @@ import pytest
 from encoders.errors import CompsketchError, ImageError, ServerError
 from encoders.serving import encoder_pb2 as pb
 from encoders.serving.aio_client import AsyncRemoteEncoder
+from encoders.serving.client import PACKERS
+from encoders.serving.parcels import Parcel, Photos
 from encoders.sketch import Sketch, SketchObject
-from tests.encoders.serving.servicer import Service
+from tests.encoders.serving.servicer import Service, square
 
 BUSY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", (("retry-after-ms", "20"),))
 LEFT = Sketch(32, 32, (SketchObject(([[1, 9], [1, 30]],), "cup"),))
 
 Use = Callable[[AsyncRemoteEncoder], Awaitable[Any]]
-
-
-@pytest.fixture
-def service(judging_encoder) -> Iterator[Service]:
-    service = Service(judging_encoder)
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def other(toy) -> Iterator[Service]:
-    service = Service(toy.JudgingEncoder())
-    service.start()
-    yield service
-    service.stop()
 
 
 def used(use: Use, *services: Service, **options: Any) -> Any:
@@ -49,12 +36,6 @@ def used(use: Use, *services: Service, **options: Any) -> Any:
             return await use(encoder)
 
     return asyncio.run(main())
-
-
-def square(value: int = 0) -> np.ndarray:
-    pixels = np.full((32, 32, 3), 200, np.uint8)
-    pixels[:, : 1 + value % 31] = value % 200
-    return pixels
 
 
 def test_what_is_known_of_the_encoder(service, judging_encoder) -> None:
@@ -222,6 +203,37 @@ def test_a_closed_encoder_says_so(service) -> None:
                 await remote.encode_images(images)
 
     used(use, service)
+
+
+def test_closed_while_its_last_photo_is_packed(service, monkeypatch) -> None:
+    taken, end = asyncio.Event(), threading.Event()
+    monkeypatch.setattr(Photos, "pack", lambda self, source: Parcel(error=ImageError(f"late: {end.wait(20)}")))
+
+    async def photos() -> AsyncIterator[bytes]:
+        for _ in range(PACKERS + 1):  # one more than are packed at a time
+            yield b"a photo"
+        taken.set()
+
+    async def use(remote: AsyncRemoteEncoder) -> None:
+        encoding = asyncio.create_task(anext(remote.stream_images(photos())))
+        await taken.wait()
+        await remote.close()
+        try:
+            with pytest.raises(CompsketchError, match="is closed; open it again"):
+                await asyncio.wait_for(encoding, 10)
+        finally:
+            end.set()
+
+    used(use, service)
+
+
+def test_an_error_that_nobody_foresaw_while_packing(service, monkeypatch) -> None:
+    def pack(self, source):
+        raise RuntimeError("a library's own")
+
+    monkeypatch.setattr(Photos, "pack", pack)
+    with pytest.raises(RuntimeError, match="a library's own"):
+        used(lambda remote: remote.encode_images([b"a photo"] * 9), service, timeout=2)
 
 
 def test_a_token(service) -> None:

@@ -21,31 +21,15 @@ from PIL import Image
 from compsketch_milvus.encoder import Calibrated, Encoder, Explaining, Projecting
 from encoders.errors import CompsketchError, ImageError, ServerError
 from encoders.serving import encoder_pb2 as pb
-from encoders.serving.client import RemoteEncoder
+from encoders.serving.client import PACKERS, RemoteEncoder
+from encoders.serving.parcels import Parcel, Photos
 from encoders.sketch import Sketch, SketchObject
-from tests.encoders.serving.servicer import Service
+from tests.encoders.serving.servicer import Service, square
 
 BUSY = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", (("retry-after-ms", "20"),))
 AWAY = (grpc.StatusCode.UNAVAILABLE, "starting", ())
 
 Connect = Callable[..., RemoteEncoder]
-
-
-@pytest.fixture
-def service(judging_encoder) -> Iterator[Service]:
-    service = Service(judging_encoder)
-    service.start()
-    yield service
-    service.stop()
-
-
-@pytest.fixture
-def other(toy) -> Iterator[Service]:
-    """A second server, of an encoder of its own."""
-    service = Service(toy.JudgingEncoder())
-    service.start()
-    yield service
-    service.stop()
 
 
 @pytest.fixture
@@ -68,13 +52,6 @@ def nobody() -> str:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{bound.getsockname()[1]}"
-
-
-def square(value: int = 0) -> np.ndarray:
-    """A gray photo of the size that the toy takes, with a stripe that is its own."""
-    pixels = np.full((32, 32, 3), 200, np.uint8)
-    pixels[:, : 1 + value % 31] = value % 200
-    return pixels
 
 
 def photo(size: tuple[int, int] = (400, 300), format: str = "JPEG", seed: int = 0) -> bytes:
@@ -482,6 +459,39 @@ def test_a_closed_encoder_says_so(service, connect) -> None:
         with pytest.raises(CompsketchError, match=f"encoder 'toy' at {service.address} is closed; open it again"):
             use()
     remote.close()
+
+
+def test_closed_while_its_last_photo_is_packed(service, connect, monkeypatch) -> None:
+    """Nothing was sent yet, and nothing else will happen: a thread that waits for its end has to hear of it."""
+    taken, end, told = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(Photos, "pack", lambda self, source: Parcel(error=ImageError(f"late: {end.wait(20)}")))
+    remote = connect(service)
+
+    def photos() -> Iterator[bytes]:
+        yield from [b"a photo"] * (PACKERS + 1)  # one more than are packed at a time
+        taken.set()
+
+    def use() -> None:
+        with pytest.raises(CompsketchError, match="is closed; open it again"):
+            list(remote.stream_images(photos()))
+        told.append("closed")
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    assert taken.wait(20)
+    remote.close()
+    thread.join(10)
+    end.set()
+    assert told == ["closed"]
+
+
+def test_an_error_that_nobody_foresaw_while_packing(service, connect, monkeypatch) -> None:
+    def pack(self, source):
+        raise RuntimeError("a library's own")
+
+    monkeypatch.setattr(Photos, "pack", pack)
+    with pytest.raises(RuntimeError, match="a library's own"):
+        connect(service, timeout=2).encode_images([b"a photo"] * 9)
 
 
 # --- who may ask ---

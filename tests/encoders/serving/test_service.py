@@ -17,6 +17,7 @@ from encoders.sketch import Sketch, SketchObject
 from tests.encoders.serving.serving import (
     CORNER,
     Held,
+    answers,
     asked,
     channel,
     faults,
@@ -190,15 +191,6 @@ async def test_what_a_model_does_not_have_is_refused(toy):
 
 
 # --- streams ---
-
-
-async def answers(call) -> dict[int, pb.Vector]:
-    found = {}
-    async for message in call:
-        for one in message.vectors:
-            assert one.key not in found
-            found[one.key] = one.vector
-    return found
 
 
 @on_a_loop
