@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
+LARGEST_CALL = 256  # `CallLimits.items`: a queue that holds no such call would refuse it for ever
 EXTRA = ("grpc_health", "grpc_reflection", "prometheus_client")
 
 
@@ -53,7 +54,7 @@ def serve(
     max_wait: Annotated[
         float, typer.Option(min=0, max=1, metavar="SECONDS", help="How long a bulk batch waits to be filled")
     ] = 0.003,
-    queue: Annotated[int, typer.Option(min=1, help="Rows under way in each lane; more are refused")] = 1024,
+    queue: Annotated[int, typer.Option(min=LARGEST_CALL, help="Rows under way in each lane; more are refused")] = 1024,
     decode_workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode photos  [default: one a core]")
     ] = None,

@@ -79,7 +79,7 @@ class AsyncRemoteEncoder(Served):
     async def embed_images(self, images: Sequence[ImageSource], *, project: bool = False) -> np.ndarray:
         """See `RemoteEncoder.embed_images`."""
         check_list(images)
-        few = len(images) <= FEW
+        few = len(images) <= min(FEW, self._session.limits.items or FEW)
         return await self._rows(self._session.photos(features=not project, interactive=few), images, few)
 
     def stream_images(

@@ -153,7 +153,7 @@ class RemoteEncoder(Served):
     def embed_images(self, images: Sequence[ImageSource], *, project: bool = False) -> np.ndarray:
         """The flattened features of eq. 4, (B, F) float32, or with ``project`` their (B, d) projection."""
         check_list(images)
-        few = len(images) <= FEW
+        few = len(images) <= min(FEW, self._session.limits.items or FEW)
         return self._rows(self._session.photos(features=not project, interactive=few), images, few)
 
     def stream_images(self, images: Iterable[ImageSource], *, features: bool = False) -> Iterator[tuple[int, Outcome]]:

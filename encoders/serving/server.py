@@ -60,7 +60,7 @@ class ServeOptions:
         reflection: whether the protocol may be asked for.
         batch: rows the networks take at a time, at most.
         wait: seconds that a bulk batch waits to be filled.
-        queue: rows under way in each lane, at most.
+        queue: rows under way in each lane, at most; a unary call of more is refused, however often it is made.
         decode_workers: processes that decode, for each model; None for one a core.
         nvjpeg: have JPEGs decoded by the model's GPU.
         rate: rows a second that one client may ask for; None for any number.

@@ -11,6 +11,7 @@ import pytest
 from compsketch_milvus.commands import serve
 from encoders.serving import encoder_pb2 as pb
 from encoders.serving.encoder_pb2_grpc import EncoderStub
+from encoders.serving.limits import CallLimits
 from tests.integration.serve_program import serving
 
 
@@ -65,6 +66,12 @@ def test_for_people_it_is_one_line(program, monkeypatch):
 def test_a_mistake_is_one_line_before_an_encoder_is_loaded(program, monkeypatch, flags, says):
     monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda *_: pytest.fail("an encoder was loaded"))
     program.refused(says, "serve", "--port", "0", "--metrics-port", "0", *flags, database=False)
+
+
+def test_the_shortest_queue_holds_the_largest_call(program):
+    assert CallLimits().items == serve.LARGEST_CALL
+    assert program("serve", "--queue", "255", database=False) == 2
+    assert "'--queue': Input should be greater than or equal to 256" in program.err
 
 
 @pytest.mark.parametrize("missing", serve.EXTRA)

@@ -195,6 +195,14 @@ def test_a_photo_that_the_server_cannot_take_is_decoded_here(service, judging_en
     np.testing.assert_array_equal(rows, judging_encoder.encode_images([pictures[0]] * 9))
 
 
+def test_no_message_has_more_items_than_the_service_takes(service, judging_encoder) -> None:
+    service.limits.items = 2
+    photos = [square(number) for number in range(3)]
+    rows = used(lambda remote: remote.encode_images(photos), service)
+    np.testing.assert_array_equal(rows, judging_encoder.encode_images(photos))
+    assert service.calls["EncodeImages"] == 0
+
+
 def test_a_closed_encoder_says_so(service) -> None:
     async def use(remote: AsyncRemoteEncoder) -> None:
         await remote.close()

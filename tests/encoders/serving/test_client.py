@@ -139,6 +139,16 @@ def test_queries_go_before_what_is_done_in_bulk(service, connect) -> None:
     }
 
 
+def test_no_message_has_more_items_than_the_service_takes(service, connect, judging_encoder) -> None:
+    service.limits.items = 2
+    remote, photos = connect(service), [square(number) for number in range(3)]
+    np.testing.assert_array_equal(remote.encode_images(photos), judging_encoder.encode_images(photos))
+    np.testing.assert_array_equal(remote.encode_sketches([LEFT] * 3), judging_encoder.encode_sketches([LEFT] * 3))
+    assert (service.calls["EncodeImages"], service.calls["EncodeSketches"]) == (0, 0)
+    assert remote.encode_images(photos[:2]).shape == (2, 16)
+    assert service.calls["EncodeImages"] == 1
+
+
 def test_a_file_is_sent_where_it_is_smaller_than_its_pixels(service, connect) -> None:
     remote = connect(service)
     assert len(small_file()) < 32 * 32 * 3 < len(photo())
