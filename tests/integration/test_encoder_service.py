@@ -193,7 +193,8 @@ async def test_a_call_that_comes_too_late_is_not_worked_on(server):
     async with connected(server) as stub, connected(server) as other:
         bulk = asyncio.ensure_future(answers(stub.StreamImages(iter([keyed(*[photo(0)] * 250)]))))
         late = await refused(other.EncodeImages(images(*[photo(1)] * 250), timeout=0.02))
-        assert late.code() == StatusCode.DEADLINE_EXCEEDED
+        # Once it knows how long a photo takes, it may say at once that so many would hardly be in time.
+        assert late.code() in (StatusCode.DEADLINE_EXCEEDED, StatusCode.RESOURCE_EXHAUSTED)
         assert len(await bulk) == 250
     assert server.end() == 0
     calls = {line["method"]: line for line in server.lines if line["event"] == "call"}
@@ -229,7 +230,7 @@ async def test_a_killed_decode_worker_costs_no_photo(server, toy_encoder):
 # --- the end under load ---
 
 
-async def ask_until_refused(server: Serving, expected: np.ndarray) -> tuple[int, str]:
+async def ask_until_refused(server: Serving, expected: np.ndarray, begun: set[int]) -> tuple[int, str]:
     """A client that asks one thing after the other: how many right answers it got, and how it ended."""
     async with connected(server) as stub:
         for count in itertools.count():
@@ -238,10 +239,11 @@ async def ask_until_refused(server: Serving, expected: np.ndarray) -> tuple[int,
             except grpc.aio.AioRpcError as error:
                 return count, error.code().name
             np.testing.assert_array_equal(rows(answer.vectors), expected)
+            begun.add(id(stub))
     raise AssertionError
 
 
-def stream_until_refused(server: Serving) -> tuple[int, str]:
+def stream_until_refused(server: Serving, begun: set[int]) -> tuple[int, str]:
     """A client that streams without end: how many answers it got, and how it ended."""
     endless = (keyed(photo(key % 4), start=key) for key in itertools.count())
     got: set[int] = set()
@@ -250,6 +252,7 @@ def stream_until_refused(server: Serving) -> tuple[int, str]:
             for message in EncoderStub(opened).StreamImages(endless):
                 assert set(faults(one.vector for one in message.vectors)) == {""}
                 got.update(one.key for one in message.vectors)
+                begun.add(id(opened))
         except grpc.RpcError as error:
             return len(got), str(error.code().name)
     raise AssertionError
@@ -258,9 +261,10 @@ def stream_until_refused(server: Serving) -> tuple[int, str]:
 @on_a_loop
 async def test_its_end_under_load_loses_nothing_that_was_accepted(server, toy_encoder):
     expected = toy_encoder.encode_images([photo(2)])
-    asking = [asyncio.ensure_future(ask_until_refused(server, expected)) for _ in range(8)]
-    streaming = [asyncio.ensure_future(asyncio.to_thread(stream_until_refused, server)) for _ in range(2)]
-    await asyncio.sleep(1.0)  # the load, not a wait for something
+    begun: set[int] = set()
+    asking = [asyncio.ensure_future(ask_until_refused(server, expected, begun)) for _ in range(8)]
+    streaming = [asyncio.ensure_future(asyncio.to_thread(stream_until_refused, server, begun)) for _ in range(2)]
+    await until(lambda: len(begun) == len(asking) + len(streaming))
     assert await asyncio.to_thread(server.end) == 0
     asked, streamed = await asyncio.gather(*asking), await asyncio.gather(*streaming)
     assert {code for _, code in (*asked, *streamed)} == {"UNAVAILABLE"}
