@@ -22,6 +22,7 @@ __all__ = ["Attempts", "CallFailed", "Clock", "Rotation"]
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 LEFT_OUT = 5.0  # seconds without a server that cannot be reached
 UNTRUSTED = ("handshake failed", "certificate_verify_failed", "certificate verify failed", "peer name")
+NO_TLS = "wrong_version_number"  # what OpenSSL makes of an answer in the clear
 
 Clock = Callable[[], float]
 
@@ -63,6 +64,8 @@ class CallFailed(Exception):
         said = " ".join(self.details.split())
         where = f"encoder service {address}"
         if self.status == "UNAVAILABLE" and self._untrusted:
+            if NO_TLS in said.lower():
+                return ServerError(f"{where} speaks no TLS; write grpc://, or give it --tls-cert and --tls-key")
             return ServerError(
                 f"{where}: no trust could be made ({_brief(said)}); name what has signed its certificate in "
                 "COMPSKETCH_ENCODER_CA_PEM_PATH, and the client's own in COMPSKETCH_ENCODER_CLIENT_PEM_PATH if it asks"

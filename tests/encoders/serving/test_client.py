@@ -572,6 +572,12 @@ def test_tls(toy_encoder, certificates, tmp_path) -> None:
         service.stop()
 
 
+def test_a_server_without_tls(service) -> None:
+    address = f"grpcs://127.0.0.1:{service.port}"
+    with pytest.raises(ServerError, match=f"{address} speaks no TLS; write grpc://, or give it --tls-cert and --tls-k"):
+        RemoteEncoder.open(address)
+
+
 def test_mutual_tls(toy_encoder, certificates, tmp_path) -> None:
     service = secured(toy_encoder, certificates, mutual=True)
     try:
