@@ -12,7 +12,7 @@ from time import monotonic
 from encoders.serving.faults import Busy, Closed
 
 LONGEST = 30.0  # seconds that anyone is told to wait
-SHARE = 0.5  # of the time until a deadline that those before may take; a pace is measured, not promised
+SHARE = 0.4  # of the time until a deadline that those before may take: its own batch may be as large as theirs
 
 
 class Lane(Enum):

@@ -44,7 +44,7 @@ async def test_what_would_hardly_be_in_time_is_refused_at_once():
         assert caught.value.retry_after == 1
         with pytest.raises(TimeoutError):
             await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() - 1))
-        await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 5))
+        await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 6))
         await held.enter_async_context(gate.enter(Lane.BULK, deadline=monotonic() + 3, patient=True))
         await held.enter_async_context(gate.enter(Lane.INTERACTIVE, deadline=monotonic() + 0.1))
 
