@@ -208,7 +208,10 @@ class _Ingest:
             self.over.set()
         if self.crew.aborted:
             self.crew.join(DEADLINE_SECONDS)
-            raise self.failure() from self.crew.errors[0]
+            first = self.crew.errors[0]
+            if not isinstance(first, Exception):
+                raise first  # Ctrl-C, which struck in a stage
+            raise self.failure() from first
         self.report(last=True)
         summary = self.tally.summary()
         if summary.abandoned and not self.draining:

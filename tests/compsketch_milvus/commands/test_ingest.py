@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def test_sigterm_ends_it_early_and_well(program, photos, toy_encoder, monkeypatc
     def terminated(images):
         if signals:
             os.kill(os.getpid(), signals.pop())
+        time.sleep(0.05)  # 34 times in all: the signal is heeded long before that
         return encode(images)
 
     monkeypatch.setattr(toy_encoder, "encode_images", terminated)
