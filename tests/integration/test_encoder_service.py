@@ -262,10 +262,14 @@ def stream_until_refused(server: Serving, begun: set[int]) -> tuple[int, str]:
 async def test_its_end_under_load_loses_nothing_that_was_accepted(server, toy_encoder):
     expected = toy_encoder.encode_images([photo(2)])
     begun: set[int] = set()
-    asking = [asyncio.ensure_future(ask_until_refused(server, expected, begun)) for _ in range(8)]
-    streaming = [asyncio.ensure_future(asyncio.to_thread(stream_until_refused, server, begun)) for _ in range(2)]
-    await until(lambda: len(begun) == len(asking) + len(streaming))
-    assert await asyncio.to_thread(server.end) == 0
+    try:  # the streams first: beside clients that ask without a pause they may wait for long
+        streaming = [asyncio.ensure_future(asyncio.to_thread(stream_until_refused, server, begun)) for _ in range(2)]
+        await until(lambda: len(begun) == 2)
+        asking = [asyncio.ensure_future(ask_until_refused(server, expected, begun)) for _ in range(8)]
+        await until(lambda: len(begun) == 10)
+        assert await asyncio.to_thread(server.end) == 0
+    finally:
+        server.process.kill()  # if it has not ended, its clients' threads would not either
     asked, streamed = await asyncio.gather(*asking), await asyncio.gather(*streaming)
     assert {code for _, code in (*asked, *streamed)} == {"UNAVAILABLE"}
     assert min(count for count, _ in (*asked, *streamed)) > 0
