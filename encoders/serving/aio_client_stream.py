@@ -12,7 +12,7 @@ from encoders.serving import bulk
 from encoders.serving.addresses import Address
 from encoders.serving.calls import CallFailed
 from encoders.serving.channel import AsyncLink, answers_async
-from encoders.serving.client_stream import ENDING, MESSAGE_BYTES, MESSAGE_ITEMS
+from encoders.serving.client_stream import ENDING, together
 from encoders.serving.parcels import Outcome, Parcel, Photos, Sketches
 
 __all__ = ["AsyncStream"]
@@ -134,15 +134,9 @@ class _AsyncWire:
     async def _requests(self) -> AsyncIterator[Any]:
         first = True
         while (item := await self._out.get()) is not None:
-            items, size = [item], item[1].message.ByteSize()
-            while len(items) < MESSAGE_ITEMS and size < MESSAGE_BYTES and not self._out.empty():
-                item = self._out.get_nowait()
-                if item is None:
-                    break
-                items.append(item)
-                size += item[1].message.ByteSize()
+            items, more = together(item, self._out)
             yield self._kind.part(items, first=first)
-            if item is None:
+            if not more:
                 return
             first = False
 

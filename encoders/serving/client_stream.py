@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from encoders.serving import bulk
 from encoders.serving.addresses import Address
@@ -14,10 +14,16 @@ from encoders.serving.calls import CallFailed
 from encoders.serving.channel import Link, answers
 from encoders.serving.parcels import Outcome, Parcel, Photos, Sketches
 
-__all__ = ["MESSAGE_BYTES", "MESSAGE_ITEMS", "Stream"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["ENDING", "Stream", "together"]
 
 MESSAGE_ITEMS, MESSAGE_BYTES = 16, 1 << 20  # of a stream: what is there at the moment goes in one, up to this
 ENDING = 5.0  # seconds for a server to say goodbye
+
+Item: TypeAlias = tuple[int, Parcel]  # its place, and how it is sent
+Queue: TypeAlias = "SimpleQueue[Item | None] | asyncio.Queue[Item | None]"
 
 
 class Stream:
@@ -113,6 +119,18 @@ class Stream:
             self._wire = None
 
 
+def together(first: Item, out: Queue) -> tuple[list[Item], bool]:
+    """What goes in one message with an item, of what waits at the moment; and whether more may come."""
+    items, size = [first], first[1].message.ByteSize()
+    while len(items) < MESSAGE_ITEMS and size < MESSAGE_BYTES and not out.empty():
+        item = out.get_nowait()  # each queue has one reader
+        if item is None:
+            return items, False
+        items.append(item)
+        size += item[1].message.ByteSize()
+    return items, True
+
+
 class _Wire:
     """One stream to one server: gRPC's thread sends what there is, a thread of its own hears the answers."""
 
@@ -139,17 +157,9 @@ class _Wire:
     def _requests(self) -> Iterator[Any]:
         first = True
         while (item := self._out.get()) is not None:
-            items, size = [item], item[1].message.ByteSize()
-            while item is not None and len(items) < MESSAGE_ITEMS and size < MESSAGE_BYTES:
-                try:
-                    item = self._out.get_nowait()
-                except Empty:
-                    break
-                if item is not None:
-                    items.append(item)
-                    size += item[1].message.ByteSize()
+            items, more = together(item, self._out)
             yield self._kind.part(items, first=first)
-            if item is None:
+            if not more:
                 return
             first = False
 
