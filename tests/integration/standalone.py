@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Standalone:
         token: what its clients log in with, where it asks for that.
         tls: folder with server.pem, server.key and ca.pem: it then speaks TLS.
         tls_mode: 1, or 2 to ask each client for a certificate that ca.pem has signed.
+        environment: settings of Milvus' own milvus.yaml, in the form that it reads from the environment.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Standalone:
         token: str = "",
         tls: Path | None = None,
         tls_mode: int = 1,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self._environment = dict(environment or {})
         self.folder, self.token, self.tls = folder, token, tls
         self._owner, self._python = owner or os.getpid(), program.parent / "python"
         self._options = ["--authorization-enabled", "true"] if token else []
@@ -137,7 +140,8 @@ class Standalone:
             (self.folder / "bin").symlink_to(unpacked)
         named = [part for name, port in zip(PORTS, ports, strict=True) for part in (f"--{name}-port", str(port))]
         start = [str(self._python), "-c", LAUNCH, str(metrics), "--data", str(self.folder), "--etcd-port", str(client)]
-        return ["env", f"ETCD_CONFIG_PATH={etcd}", *start, *named, *self._options]
+        settings = [f"{name}={value}" for name, value in self._environment.items()]
+        return ["env", f"ETCD_CONFIG_PATH={etcd}", *settings, *start, *named, *self._options]
 
     def _wait(self, log: Path) -> None:
         deadline, last = time.monotonic() + START, "it has not answered"
