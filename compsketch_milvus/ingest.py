@@ -33,27 +33,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compsketch_milvus.encoding import encode
-from compsketch_milvus.errors import CollectionError, IngestError, SourceError
+from compsketch_milvus import stages
+from compsketch_milvus.errors import IngestError, SourceError
 from compsketch_milvus.pipeline import Aborted, Channel, Crew
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.rejects import Rejects
 from compsketch_milvus.retry import Backoff, Retry
-from compsketch_milvus.server import RefusedError
 from compsketch_milvus.shard import Shard
 from compsketch_milvus.sources import Source, is_countable, iterate
 from compsketch_milvus.sources.access import Access
 from compsketch_milvus.tally import Failure, IngestProgress, IngestSummary, Tally
 from encoders.errors import ImageError
-from encoders.images import Limits, Photo, load_photo
+from encoders.images import Limits, Photo
 
 if TYPE_CHECKING:
     from compsketch_milvus.features import FeatureStore
 
 __all__ = ["Failure", "IngestProgress", "IngestSummary", "ingest"]
 
-CHUNK = 256  # records asked for in one question to the collection
-CHUNK_BYTES = 64 * 1024 * 1024
 PROGRESS_SECONDS = 0.1
 DEADLINE_SECONDS = 10.0  # for the threads to end when an ingest breaks off
 WAITING_SECONDS = 0.5  # the same while one of them waits for a server, which may take for ever
@@ -162,7 +159,7 @@ class _Ingest:
         self.force, self.progress, self.access, self.shard = force, progress, access, shard
         self.tally, self.stop, self.kept = tally, stop, kept
         self.size: int = collection.encoder.image_size
-        self.records: Channel[ImageRecord] = Channel(CHUNK_BYTES, weigh=_weight)
+        self.records: Channel[ImageRecord] = Channel(stages.CHUNK_BYTES, weigh=stages.weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
         self.encoders: int = getattr(collection.encoder, "concurrency", 1)
         self.vectors: Channel[list[PhotoVector]] = Channel(2, producers=self.encoders)
@@ -256,54 +253,48 @@ class _Ingest:
         self.tally.total = total
 
     def read(self) -> None:
-        chunk: list[ImageRecord] = []
-        held = 0
+        for chunk in stages.chunks(self.taken()):
+            self.pass_on(chunk)
+        self.all_read = True
+
+    def taken(self) -> Iterator[ImageRecord]:
+        """The records that are to be looked up."""
         for record in self.own():
             if self.records.pause(0):
                 raise Aborted
             if record.error is not None:
                 self.tally.refuse(record, record.error)
             elif self.tally.take(record):
-                chunk.append(record)
-                held += _weight(record)
-            if held >= CHUNK_BYTES:
-                self.pass_on(chunk)
-                chunk, held = [], 0
-        self.pass_on(chunk)
-        self.all_read = True
+                yield record
 
     def pass_on(self, chunk: list[ImageRecord]) -> None:
         """Hand over the records of a chunk that the collection does not hold as they are."""
-        stored = self.reading(lambda: self.look_up(chunk)) if chunk and not self.force else {}
+        same = set() if self.force else self.reading(lambda: self.look_up(chunk))
         chunk.reverse()
         while chunk:  # popped, so that data is not held twice
             record = chunk.pop()
-            held = stored.get(record.id)
-            same = held is not None and all(held.get(name) == value for name, value in record.fields.items())
-            if same and (self.kept is None or self.kept.holds(record)):
+            if record.id in same and (self.kept is None or self.kept.holds(record)):
                 self.tally.skip(record)
             else:
                 self.records.put(record)
 
-    def look_up(self, chunk: list[ImageRecord]) -> dict[str, dict[str, Any]]:
-        names = sorted({name for record in chunk for name in record.fields})
+    def look_up(self, chunk: list[ImageRecord]) -> set[str]:
         with self.client_lock:
-            return self.collection.stored([record.id for record in chunk], names)
+            return stages.unchanged(self.collection, chunk)
 
     def decode(self) -> None:
         for record in self.records:
             try:
-                content = record.content(self.access.limits.max_bytes)
-                photo = load_photo(content, self.size, limits=self.access.limits)
+                decoded = stages.decode(record, self.size, self.access.limits)
             except ImageError as error:
                 self.tally.fail(record, str(error))
             else:
-                # The bytes are not needed any more: without them the record weighs next to nothing.
-                self.photos.put((ImageRecord(record.id, record.source, fields=record.fields), photo))
+                self.photos.put(decoded)
 
     def encode(self, retry: Retry) -> None:
+        encode = partial(stages.encode, self.collection.encoder, fail=self.tally.fail, features=self.kept is not None)
         for batch in self.batches():
-            work = partial(encode, self.collection.encoder, batch, self.tally.fail, features=self.kept is not None)
+            work = partial(encode, batch)
             if photos := retry(work):
                 self.vectors.put(photos)
 
@@ -319,10 +310,7 @@ class _Ingest:
         for batch in self.vectors:
             if self.kept is not None:
                 self.kept.add(batch)  # before the rows: what is stored is kept
-            try:
-                self.put(batch)
-            except (CollectionError, RefusedError) as error:
-                self.put_one_by_one(batch, error)
+            stages.write(batch, self.put, self.tally.fail)
         self.writing(self.flush)
 
     def put(self, batch: list[PhotoVector]) -> None:
@@ -332,19 +320,6 @@ class _Ingest:
 
         self.writing(upsert)
         self.tally.wrote(batch)
-
-    def put_one_by_one(self, batch: list[PhotoVector], cause: Exception) -> None:
-        """After a refused batch: only the photo at fault fails. Where all of several do, it is another's fault."""
-        refused: list[tuple[PhotoVector, Exception]] = []
-        for photo in batch:
-            try:
-                self.put([photo])
-            except (CollectionError, RefusedError) as error:
-                refused.append((photo, error))
-        if len(refused) == len(batch) > 1:
-            raise cause
-        for photo, reason in refused:
-            self.tally.fail(photo, f"it cannot be stored ({reason}); change its fields, or leave it out")
 
     def flush(self) -> None:
         with self.client_lock:
@@ -361,11 +336,6 @@ class _Ingest:
         if self.progress is not None and (last or now - self.reported >= PROGRESS_SECONDS):
             self.reported = now
             self.progress(self.tally.progress("" if last else self.status()))
-
-
-def _weight(record: ImageRecord) -> int:
-    """What a record takes of CHUNK_BYTES, so that neither many of them nor large ones are too much."""
-    return max(len(record.data or b""), CHUNK_BYTES // CHUNK)
 
 
 def _files(source: Source) -> set[str]:

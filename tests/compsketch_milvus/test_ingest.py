@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compsketch_milvus import ingest as ingest_module
-from compsketch_milvus import retry, tally
+from compsketch_milvus import retry, stages, tally
 from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.errors import CollectionError, CompsketchError, IngestError, ServerError, SourceError
 from compsketch_milvus.ingest import Failure, IngestProgress, ingest
@@ -248,7 +247,7 @@ def test_a_dead_decoder_is_the_cause(collection, photos, monkeypatch):
     def dies(*arguments, **options):
         raise bug
 
-    monkeypatch.setattr(ingest_module, "load_photo", dies)
+    monkeypatch.setattr(stages, "load_photo", dies)
     with pytest.raises(IngestError, match="a bug") as caught:
         ingest(collection, photos)
     assert caught.value.__cause__ is bug
@@ -333,7 +332,7 @@ def test_reasons_are_bounded_and_the_rest_counted(collection, monkeypatch):
 def test_queues_are_bounded_by_a_slow_encoder(collection, photos, monkeypatch):
     """No stage runs ahead by more than the docstring's formula allows."""
     read, encoded, ahead = [0], [0], [0]
-    monkeypatch.setattr(ingest_module, "CHUNK", 100)
+    monkeypatch.setattr(stages, "CHUNK", 100)
 
     def source():
         for number in range(600):
@@ -356,7 +355,7 @@ def test_queues_are_bounded_by_a_slow_encoder(collection, photos, monkeypatch):
 def test_large_records_are_bounded_by_their_bytes(collection, photos, monkeypatch):
     """Photos held as bytes: two chunks of 10,000 bytes and one photo a decoder, not 256 photos."""
     read, written, ahead = [0], [0], [0]
-    monkeypatch.setattr(ingest_module, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(stages, "CHUNK_BYTES", 10_000)
     upsert, data = collection.upsert, (photos / "1.png").read_bytes().ljust(2000, b"\0")
 
     def source():
@@ -482,7 +481,7 @@ def test_a_server_that_refuses_all_rows_stops_the_run(collection, photos, monkey
 def test_a_slow_server_holds_the_reader_back(collection, photos, monkeypatch):
     """600 photos, but never more on the way than the docstring's formula allows."""
     read, ahead = [0], [0]
-    monkeypatch.setattr(ingest_module, "CHUNK", 50)
+    monkeypatch.setattr(stages, "CHUNK", 50)
     upsert = collection.upsert
 
     def source():
@@ -526,7 +525,7 @@ def test_no_decoders_exception_is_lost(collection, photos, monkeypatch):
         barrier.wait(5)
         raise ZeroDivisionError(f"a bug in {threading.current_thread().name}")
 
-    monkeypatch.setattr(ingest_module, "load_photo", dies)
+    monkeypatch.setattr(stages, "load_photo", dies)
     with pytest.raises(IngestError) as caught:
         ingest(collection, photos, decoders=2)
     assert all(f"a bug in ingest-decode-{number}" in str(caught.value) for number in range(2))

@@ -17,9 +17,9 @@ import pytest
 
 from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.errors import ServerError
-from compsketch_milvus.ingest import CHUNK
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.server import WAIT
+from compsketch_milvus.stages import CHUNK
 from tests.integration.noise import record
 from tests.integration.standalone import Standalone
 
