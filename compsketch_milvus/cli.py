@@ -21,6 +21,7 @@ from compsketch_milvus.commands.evaluate import evaluate
 from compsketch_milvus.commands.info import index, info
 from compsketch_milvus.commands.ingest import ingest, note_failures
 from compsketch_milvus.commands.opening import EncoderSpec, Filter, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.plan import plan
 from compsketch_milvus.commands.project import reproject
 from compsketch_milvus.commands.search import Params, SketchFile, parameters, search
 from compsketch_milvus.commands.serve import serve
@@ -183,6 +184,7 @@ def _print_render(sketch: Sketch, out: Path) -> None:
 app.command()(web)
 app.command()(evaluate)
 app.command()(tables)
+app.command()(plan)
 app.command()(doctor)
 app.command()(serve)
 

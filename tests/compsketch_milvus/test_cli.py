@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("ingest", "watch", "search", "info", "index", "delete", "attach", "search-attached", "reproject", "doctor"),
-    *("train", "data", "evaluate", "tables", "render", "demo", "serve", "study", "web"),
+    *("train", "data", "evaluate", "tables", "render", "demo", "serve", "study", "web", "plan"),
 )
 
 
