@@ -108,22 +108,22 @@ class Standalone:
 
     def kill(self) -> None:
         """Kill it like a failing machine would (SIGKILL), and wait until it has gone; its data stay."""
-        for process in self._processes():
+        for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(self._processes(), timeout=30)
+        psutil.wait_procs(self.processes(), timeout=30)
         (self.folder / "pid").unlink(missing_ok=True)
 
     def memory(self) -> int:
         """Bytes that its processes hold in memory."""
-        return sum(process.memory_info().rss for process in self._processes())
+        return sum(process.memory_info().rss for process in self.processes())
 
     @property
     def running(self) -> bool:
         """Whether its process lives."""
-        return any(process.is_running() for process in self._processes())
+        return any(process.is_running() for process in self.processes())
 
-    def _processes(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """The server and its launcher; none before the start."""
         with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
             launcher = psutil.Process(int((self.folder / "pid").read_text()))
