@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compsketch_milvus.commands.attach import attach, search_attached
+from compsketch_milvus.commands.canary import canary
 from compsketch_milvus.commands.data import data
 from compsketch_milvus.commands.doctor import doctor
 from compsketch_milvus.commands.evaluate import evaluate
@@ -28,6 +29,7 @@ from compsketch_milvus.commands.serve import serve
 from compsketch_milvus.commands.study import study
 from compsketch_milvus.commands.tables import tables
 from compsketch_milvus.commands.train import train
+from compsketch_milvus.commands.upgrade import alias, upgrade
 from compsketch_milvus.commands.watch import watch
 from compsketch_milvus.commands.web import web
 from compsketch_milvus.terminal import FAILURES, IngestBar, command, emit, table
@@ -53,6 +55,7 @@ app = typer.Typer(
 app.add_typer(train, name="train")
 app.add_typer(data, name="data")
 app.add_typer(study, name="study")
+app.add_typer(canary, name="canary")
 
 
 def main() -> None:
@@ -105,6 +108,8 @@ app.command("search-attached")(search_attached)
 app.command()(info)
 app.command()(index)
 app.command()(reproject)
+app.command()(upgrade)
+app.command()(alias)
 
 
 @app.command()

@@ -5,18 +5,21 @@ With ``--json`` stdout holds exactly one JSON object, ``{"error": "…"}`` where
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from compsketch_milvus.errors import CompsketchError, IngestError
+from compsketch_milvus.errors import CompsketchError, IngestError, SettingsError
+from encoders import tracing
+from encoders.request import current, request
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,6 +36,7 @@ __all__ = [
     "StageBar",
     "command",
     "emit",
+    "lasting",
     "note",
     "refuse",
     "table",
@@ -40,19 +44,36 @@ __all__ = [
 
 DONE, FAILURES, MISUSE, INTERRUPTED = 0, 1, 2, 130
 # What brings libraries that only some commands need.
-EXTRAS = {"fastapi": "web", "starlette": "web", "uvicorn": "web", "scipy": "evaluate", "faiss": "evaluate"}
+EXTRAS = {
+    "fastapi": "web",
+    "starlette": "web",
+    "uvicorn": "web",
+    "scipy": "evaluate",
+    "faiss": "evaluate",
+    "prometheus_client": "metrics",
+}
 
 P = ParamSpec("P")
 
 
 def command(function: Callable[P, int | None]) -> Callable[P, None]:
     """Turn a function into a command: its return value is the exit status, a user's mistake one line and status 2."""
+    return _command(function, lasting=False)
 
+
+def lasting(function: Callable[P, int | None]) -> Callable[P, None]:
+    """`command` for what goes on until it is ended: what it does is a request each, with an id and a trace of its own."""
+    return _command(function, lasting=True)
+
+
+def _command(function: Callable[P, int | None], *, lasting: bool) -> Callable[P, None]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         _log_to_stderr()
         try:
-            status = function(*args, **kwargs) or DONE
+            _trace(f"compsketch-{function.__name__}")
+            with contextlib.nullcontext() if lasting else _one_request(f"compsketch {function.__name__}"):
+                status = function(*args, **kwargs) or DONE
         except BrokenPipeError:
             raise  # `| head`: the parser knows how to end quietly
         except ModuleNotFoundError as error:
@@ -73,10 +94,33 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
     return run
 
 
+def _trace(service: str) -> None:
+    """Set OpenTelemetry up if the settings say so. What is wrong with them, those say who need them."""
+    from compsketch_milvus.settings import load_settings
+
+    with contextlib.suppress(SettingsError):
+        if load_settings().tracing:
+            tracing.start(service)
+
+
+@contextlib.contextmanager
+def _one_request(name: str) -> Iterator[None]:
+    with request(), tracing.span(name):
+        yield
+
+
+class _Lines(logging.Formatter):
+    """A record as a line, with the id of its request: a server's log may say more under it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line, id = super().formatMessage(record), current()
+        return f"{line} (request {id})" if id else line
+
+
 def _log_to_stderr() -> None:
     """Only this program's own warnings: grpc and Milvus Lite log tracebacks for calls that pymilvus merely tries."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Lines("%(levelname)s: %(message)s"))
     for name in ("compsketch_milvus", "encoders"):
         logging.getLogger(name).handlers[:] = [handler]
     logging.getLogger("compsketch_milvus.indexing").setLevel(logging.INFO)  # which index is built, and why

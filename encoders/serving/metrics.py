@@ -1,16 +1,14 @@
-"""The server's metrics, as Prometheus asks for them, on a port of their own."""
+"""The server's metrics, as Prometheus asks for them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
-from encoders.errors import CompsketchError
 from encoders.serving.faults import Reason
 from encoders.serving.lanes import Lane
 
@@ -57,30 +55,6 @@ class Metrics:
         gpus = sorted({device for device in devices if device.startswith("cuda")})
         if gpus:
             self.registry.register(_GpuMemory(gpus))
-
-    @contextmanager
-    def served(self, host: str, port: int) -> Iterator[int]:
-        """Answer Prometheus at this address; 0 is a free port.
-
-        Yields:
-            The port.
-
-        Raises:
-            CompsketchError: the address cannot be had.
-        """
-        try:
-            server, thread = start_http_server(port, host, self.registry)
-        except (OSError, OverflowError) as error:
-            raise CompsketchError(
-                f"metrics cannot be had at {host}:{port} ({getattr(error, 'strerror', None) or error}); "
-                "choose another --metrics-port"
-            ) from None
-        try:
-            yield int(server.server_port)
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
 
 class ModelMetrics:

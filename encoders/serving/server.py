@@ -25,6 +25,7 @@ from encoders.serving.limits import CallLimits, RateLimit
 from encoders.serving.logs import json_log
 from encoders.serving.metrics import Metrics
 from encoders.serving.models import Model, Models
+from encoders.serving.scraping import scraped
 from encoders.serving.service import EncoderService
 from encoders.serving.tls import Tls
 from encoders.serving.tokens import Tokens
@@ -235,7 +236,7 @@ class Server:
         await self._health.tell(False)
         try:
             self.metrics_port = self._open.enter_context(
-                self.metrics.served(self.options.metrics_host, self.options.metrics_port)
+                scraped(self.metrics.registry, self.options.metrics_host, self.options.metrics_port)
             )
             self.port = _bind(self._server, self.options.host, self.options.port, "--port", self._credentials)
             await self._server.start()

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("ingest", "watch", "search", "info", "index", "delete", "attach", "search-attached", "reproject", "doctor"),
-    *("train", "data", "evaluate", "tables", "render", "demo", "serve", "study", "web", "plan"),
+    *("upgrade", "alias"),
+    *("train", "data", "evaluate", "tables", "render", "demo", "serve", "study", "web", "canary", "plan"),
 )
 
 
@@ -28,8 +29,14 @@ def test_every_command_has_help_and_is_in_the_readme(program, command):
 STAGES = [("train", stage) for stage in ("objects", "spatial", "projection", "all", "semir", "calibration")]
 SETS = ("openimages", "coco", "voc", "quickdraw", "tuberlin", "sketchy", "sets", "queries")
 STUDY = ("prepare", "serve", "report", "export")
-GROUPS = [*STAGES, *(("data", name) for name in SETS), *(("study", name) for name in STUDY)]
-ALONE = [(name,) for name in COMMANDS if name not in ("train", "data", "study")]
+CANARY = ("prepare", "run")
+GROUPS = [
+    *STAGES,
+    *(("data", name) for name in SETS),
+    *(("study", name) for name in STUDY),
+    *(("canary", name) for name in CANARY),
+]
+ALONE = [(name,) for name in COMMANDS if name not in ("train", "data", "study", "canary")]
 
 
 @pytest.mark.parametrize("command", [*ALONE, *GROUPS])

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from encoders.serving import scraping
 from encoders.serving.encoder_pb2_grpc import EncoderStub
 from encoders.serving.lanes import Lane
 from encoders.serving.limits import CallLimits
@@ -126,8 +127,7 @@ def test_without_a_gpu_nothing_is_told_of_its_memory():
 
 
 def test_the_port_is_given_back():
-    metrics = Metrics()
-    with metrics.served("127.0.0.1", 0) as port:
+    with scraping.scraped(Metrics().registry, "127.0.0.1", 0) as port:
         assert urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
