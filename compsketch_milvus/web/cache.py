@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["DiskCache"]
+
+UNFINISHED = ".new-"  # how the names of files begin that are being written
+ABANDONED = 60.0  # seconds after which the process that wrote one must have been killed
 
 
 class DiskCache:
@@ -29,6 +33,10 @@ class DiskCache:
             with suppress(OSError):  # another process may remove it
                 status = path.stat()
                 found.append((status.st_mtime, path.stem, status.st_size))
+        for path in folder.glob(f"{UNFINISHED}*"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
         self._sizes: OrderedDict[str, int] = OrderedDict((key, size) for _, key, size in sorted(found))
         self._size = sum(self._sizes.values())
         self._lock = threading.Lock()
@@ -56,7 +64,7 @@ class DiskCache:
         if len(data) > self.limit:
             return
         with suppress(OSError):
-            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=self.folder, prefix=UNFINISHED, delete=False) as file:
                 try:
                     file.write(data)
                     file.close()

@@ -42,6 +42,15 @@ def test_a_file_that_another_process_removed_is_made_anew(tmp_path: Path) -> Non
     assert cache.size == 0
 
 
+def test_what_a_killed_process_left_unfinished_goes_with_the_next_start(tmp_path: Path) -> None:
+    left, being_written = tmp_path / ".new-left", tmp_path / ".new-now"
+    for path in (left, being_written):
+        path.write_bytes(bytes(10))
+    os.utime(left, (1_700_000_000, 1_700_000_000))
+    DiskCache(tmp_path, limit=30)
+    assert list(tmp_path.iterdir()) == [being_written], "another process may be at it"
+
+
 def test_one_that_is_too_large_is_not_kept(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, limit=30)
     cache.put("a", bytes(31))
