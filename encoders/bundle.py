@@ -22,6 +22,7 @@ from encoders.errors import BundleError
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
 BUNDLES = Path(__file__).with_name("bundles")
+DISTRIBUTION = "compsketch-milvus-bundle"  # what the shipped one is installed by
 # What `save` writes into config.json beside the caller's configuration, and `load` takes out again.
 RESERVED = ("format", "tensors", "fingerprint")
 # Keys that say something about a bundle, but do not change one number that it computes.
@@ -148,9 +149,9 @@ def find(spec: str | Path | None = None) -> Path:
     path = Path(text).expanduser()
     if text and path.is_dir():
         return path
-    raise BundleError(
-        f"no bundle {text!r}: give a folder, or one of these names: {', '.join(names) or '(none shipped)'}"
-    )
+    if not names:
+        raise BundleError(f"no bundle {text!r}, and none is installed: pip install {DISTRIBUTION}, or give a folder")
+    raise BundleError(f"no bundle {text!r}: give a folder, or one of these names: {', '.join(names)}")
 
 
 def _json(value: object) -> bytes:

@@ -46,16 +46,12 @@ def seconds(environment: Environment, code: str, after: str = "") -> float:
 
 
 def test_what_it_adds_to_site_packages(thin, base) -> None:
-    """Beside the shipped bundle, which comes with the package and which a client has no use for."""
     own, before = size(thin.packages), size(base.packages)
-    bundle = size(thin.packages / "encoders" / "bundles")
     new = {folder.name for folder in thin.packages.iterdir()} - {folder.name for folder in base.packages.iterdir()}
     parts = sorted(((size(thin.packages / name) / 1e6, name) for name in new), reverse=True)
     largest = ", ".join(f"{name} {megabytes:.1f}" for megabytes, name in parts[:8])
-    added = own - before - bundle
-    print(
-        f"\nsite-packages: {before / 1e6:.0f} MB without; {added / 1e6:.1f} MB more and a bundle of {bundle / 1e6:.1f}"
-    )
+    added = own - before
+    print(f"\nsite-packages: {before / 1e6:.0f} MB without, {added / 1e6:.1f} MB more")
     print(f"largest: {largest}")
     assert added <= MOST_BYTES
 

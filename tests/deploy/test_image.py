@@ -51,13 +51,19 @@ def test_the_context_makes_a_package_with_bundle_protocol_and_command(tmp_path: 
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, tmp_path / source)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path)]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(tmp_path)], check=True, capture_output=True)
-    [wheel] = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-        [points] = [name for name in names if name.endswith("entry_points.txt")]
-        assert "compsketch = compsketch_milvus.cli:main" in archive.read(points).decode()
-    assert {"encoders/bundles/default/model.safetensors", "encoders/serving/encoder.proto"} <= names
+    parts = [str(tmp_path), str(tmp_path / "encoders" / "bundles")]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, *parts], check=True, capture_output=True)
+    names: dict[str, set[str]] = {}
+    for wheel in tmp_path.glob("*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            names[wheel.name.partition("-")[0]] = set(archive.namelist())
+            points = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
+            assert [b"compsketch = compsketch_milvus.cli:main" in archive.read(name) for name in points] in ([True], [])
+    package, bundle = names["compsketch_milvus"], names["compsketch_milvus_bundle"]
+    assert "encoders/serving/encoder.proto" in package
+    assert not [name for name in package if name.startswith("encoders/bundles")]  # which a client would pay for
+    assert {"encoders/bundles/default/config.json", "encoders/bundles/default/model.safetensors"} <= bundle
+    assert not {name for name in bundle & package if not name.endswith("/")}
 
 
 def test_the_image_runs_as_nobody_in_particular_and_says_whether_it_serves() -> None:

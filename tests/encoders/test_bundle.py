@@ -294,7 +294,7 @@ def test_find_by_name_path_and_default(folder, tmp_path, monkeypatch):
 
 def test_find_when_none_are_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BUNDLES", tmp_path)
-    with pytest.raises(BundleError, match=r"none shipped"):
+    with pytest.raises(BundleError, match=r"none is installed: pip install compsketch-milvus-bundle"):
         find()
 
 
