@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from compsketch_milvus.commands.opening import EncoderSpec, Json, Token, Uri, open_collection
+from compsketch_milvus.commands.opening import EncoderSpec, Json, Token, Uri
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.terminal import FAILURES, INTERRUPTED, StageBar, command, emit, note, refuse
+from compsketch_milvus.terminal import FAILURES, StageBar, command, emit, note
 
 if TYPE_CHECKING:
     from compsketch_milvus.fitting import Fitted
-    from compsketch_milvus.reprojecting import Reprojection
     from compsketch_milvus.tally import Failure
 
-__all__ = ["Dim", "Features", "Live", "Parts", "Samples", "Seed", "fit_collection", "reproject"]
+__all__ = [
+    "Dim",
+    "Features",
+    "Live",
+    "Parts",
+    "Samples",
+    "Seed",
+    "failures_json",
+    "fit_collection",
+    "note_failures",
+    "reproject",
+]
 
 SHOWN_FAILURES = 20  # on stderr; --json lists them all
 
@@ -67,14 +77,14 @@ def _fitted_json(fitted: Fitted, out: Path) -> dict[str, Any]:
         "fingerprint": fitted.bundle.fingerprint,
         "projection": fitted.bundle.config["projection"],
         "kept": fitted.sample.kept,
-        "unread": _failures_json(fitted.sample.unread),
+        "unread": failures_json(fitted.sample.unread),
         "dropped": fitted.dropped,
     }
 
 
 def _print_fitted(fitted: Fitted, out: Path) -> None:
     sample, told = fitted.sample, fitted.bundle.config["projection"]
-    _note_failures("cannot be read any more", sample.unread, 0)
+    note_failures("cannot be read any more", sample.unread, 0)
     typer.echo(
         f"projection {told['version']} ({fitted.bundle.fingerprint}): {out}\nfitted on {len(sample.features)} of "
         f"{sample.rows} photos, {sample.kept} from kept features; {len(sample.unread)} could not be read"
@@ -99,59 +109,22 @@ def reproject(
 ) -> int:
     """Make a collection of another one with a new projection; run it again to go on. The old one stays as it is.
 
-    Photos whose features were kept are projected, all others encoded again from their sources. With OLD and NEW, and
-    the encoder, changed about it leads readers back.
+    As `upgrade`, with the names spelled out: photos whose features were kept are projected, all others encoded again
+    from their sources. With OLD and NEW, and the encoder, changed about it leads readers back.
     """
-    from compsketch_milvus.encoder import connect
-    from compsketch_milvus.features import FeatureStore
-    from compsketch_milvus.reprojecting import open_successor
-    from compsketch_milvus.reprojecting import reproject as carry_over
-    from compsketch_milvus.settings import load_settings
+    from compsketch_milvus.commands.upgrade import carry_over
 
-    settings = load_settings(uri=uri, token=token, encoder=encoder)
-    secret = settings.token.get_secret_value() if settings.token else None
-    place: dict[str, Any] = {"uri": settings.uri, "token": secret, "db_name": settings.db_name}
-    with open_collection(uri, old, token, encodes=False) as before:
-        made_with = connect(settings.encoder, runtime=settings.runtime)
-        store = FeatureStore(features, made_with) if features else None  # refused before anything is made
-        with open_successor(before, new, made_with, **place) as after, StageBar() as bar:
-            names = {"old": before.name, "new": after.name}
-            try:
-                result = carry_over(
-                    before, after, features=store, alias=alias, batch_size=batch_size, progress=bar
-                )  # fmt: skip
-            except KeyboardInterrupt:
-                refuse("interrupted; run the same command again, it goes on from there", as_json)
-                return INTERRUPTED
-    answer = names | _result_json(result) | {"encoder": {"name": made_with.name, "fingerprint": made_with.fingerprint}}
-    emit(answer, as_json, lambda: _print_result(result, names["new"], alias))
-    return FAILURES if result.missing else 0
+    place = {"uri": uri, "token": token}
+    return carry_over(old, new, encoder, place, as_json, features=features, alias=alias, batch_size=batch_size)
 
 
-def _result_json(result: Reprojection) -> dict[str, Any]:
-    """rows == there + projected + encoded + len(missing) + missing_dropped."""
-    numbers = ("rows", "there", "projected", "encoded", "missing_dropped", "alias", "seconds")
-    return {name: getattr(result, name) for name in numbers} | {"missing": _failures_json(result.missing)}
-
-
-def _print_result(result: Reprojection, new: str, alias: str | None) -> None:
-    missing = len(result.missing) + result.missing_dropped
-    _note_failures("missing", result.missing, result.missing_dropped)
-    typer.echo(
-        f"{new}: {result.projected} projected, {result.encoded} encoded again, {result.there} there already, "
-        f"{missing} missing, of {result.rows} photos in {result.seconds:.1f} s"
-    )
-    if result.alias:
-        typer.echo(f"{result.alias} now names {new}: readers see it when they open the collection again")
-    elif alias:
-        note(f"{alias} was left as it is: bring back what is missing, or delete it from the old one, and run it again")
-
-
-def _failures_json(failures: list[Failure]) -> list[dict[str, str]]:
+def failures_json(failures: list[Failure]) -> list[dict[str, str]]:
+    """Failures as JSON objects."""
     return [{"source": failure.source, "reason": failure.reason} for failure in failures]
 
 
-def _note_failures(what: str, failures: list[Failure], dropped: int) -> None:
+def note_failures(what: str, failures: list[Failure], dropped: int) -> None:
+    """Say on stderr what happened to the first of them, and how many there are beside (`dropped` beyond the list)."""
     for failure in failures[:SHOWN_FAILURES]:
         note(f"{what}: {failure.source}: {failure.reason}")
     if len(failures) + dropped > SHOWN_FAILURES:

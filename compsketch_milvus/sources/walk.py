@@ -56,21 +56,26 @@ def dynamic(row: Row) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in COLUMNS}
 
 
-def record_of(row: Row) -> ImageRecord:
-    """A row as a source of photos names it: to be read again, from where it came, when its turn comes."""
+def record_of(row: Row, allow_private: bool = False) -> ImageRecord:
+    """A row as a source of photos names it: to be read again, from where it came, when its turn comes.
+
+    Args:
+        row: of a collection.
+        allow_private: whether a URL may lead to addresses that are not of the public internet.
+    """
     source = row["source"]
     if "://" in source or container(source):
-        return ImageRecord(row["id"], source, fields=dynamic(row), fetch=_fetch(source))
+        return ImageRecord(row["id"], source, fields=dynamic(row), fetch=_fetch(source, allow_private))
     return ImageRecord(row["id"], source, path=Path(source), fields=dynamic(row))
 
 
-def _fetch(source: str) -> Fetch:
+def _fetch(source: str, allow_private: bool) -> Fetch:
     """Of a photo in an archive, or of a URL. A tar is read from its start for each."""
 
     def fetch(max_bytes: int) -> bytes:
         from compsketch_milvus.sources.manifests import named_photo
 
-        found = named_photo(source, Path(), {}, Access(Limits(max_bytes=max_bytes)))
+        found = named_photo(source, Path(), {}, Access(Limits(max_bytes=max_bytes), allow_private))
         if found.error is not None:
             raise ImageError(f"{source}: {found.error}")
         content = found.content(max_bytes)

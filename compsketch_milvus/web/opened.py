@@ -5,6 +5,7 @@ All methods block, and may be called from several threads.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.errors import CollectionError, ServerError
+from compsketch_milvus.errors import CollectionError, FingerprintError, ServerError
 from compsketch_milvus.identity import Identity
 from compsketch_milvus.server import WAIT, RefusedError, guard
 from compsketch_milvus.web.refusals import Refusal
@@ -28,6 +29,7 @@ PAUSE = 2.0  # seconds for which a failure to open is remembered, so that reques
 LISTED = 30.0  # seconds for which the list of names is
 MOST_NAMES = 100
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,15 @@ class Opened:
             found = self._open.get(asked)
             if found is not None and time.monotonic() - found[0] < AGE:
                 return found[1]
-            collection = self._opened(asked)
-            self._retire(asked)
+            try:
+                collection = self._opened(asked)
+            except FingerprintError as error:
+                if found is None:
+                    raise _unknown(asked) from error
+                log.warning("%s; until the page is started with that encoder it stays with %r", error, found[1].name)
+                collection = found[1]  # an alias points elsewhere now: those who search go on where they were
+            else:
+                self._retire(asked)
             self._open[asked] = (time.monotonic(), collection)
             return collection
 
@@ -117,6 +126,8 @@ class Opened:
             collection = SketchCollection.open(
                 asked, self.encoder, create=False, uri=where.uri, token=where.token, db_name=where.db_name
             )
+        except FingerprintError:
+            raise
         except CollectionError as error:
             raise _unknown(asked) from error
         except ServerError as error:

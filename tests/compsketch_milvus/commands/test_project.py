@@ -63,7 +63,7 @@ def test_from_one_projection_to_another_and_back(program, photos, bundle, fit, t
     assert first.pop("seconds") >= 0
     assert first == {
         "old": "photos_1", "new": "photos_2", "rows": COUNT, "there": 0, "projected": COUNT, "encoded": 0,
-        "missing": [], "missing_dropped": 0, "alias": "photos",
+        "pruned": 0, "missing": [], "missing_dropped": 0, "alias": "photos", "before": None,
         "encoder": {"name": "toy", "fingerprint": new.fingerprint},
     }  # fmt: skip
     info = program.json("info", "--collection", "photos", "--encoder", two)

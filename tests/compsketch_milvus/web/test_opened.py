@@ -46,6 +46,23 @@ def test_a_collection_is_opened_once_and_anew_when_it_is_old(own, clock) -> None
         first.count()
 
 
+def test_an_alias_that_moves_to_another_encoder_s_photos_leaves_the_page_where_it_was(
+    filled, clock, caplog, toy
+) -> None:
+    page, other = Opened(judging_encoder(), Where(filled, "pictures")), toy.ToyEncoder(grid=2, fingerprint="toy-other")
+    with SketchCollection.open("photos", None, uri=filled) as photos:
+        photos.client.create_alias("photos", "pictures")
+        assert page.use(None, lambda collection: collection.name) == "photos"
+        with SketchCollection.open("photos_2", other, uri=filled) as second:
+            second.client.alter_alias("photos_2", "pictures")
+            clock.now += opened.AGE + 1
+            assert page.use(None, SketchCollection.count) == 40
+            assert "until the page is started with that encoder it stays with 'photos'" in caplog.text
+            second.client.drop_alias("pictures")
+            second.drop()
+    page.close()
+
+
 def test_one_that_failed_for_good_is_opened_anew(own) -> None:
     first = own.use(None, lambda collection: collection)
 

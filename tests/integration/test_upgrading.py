@@ -18,14 +18,15 @@ import pytest
 from PIL import Image
 from pymilvus import MilvusClient
 
+from compsketch_milvus.aliases import point_alias
 from compsketch_milvus.collection import SketchCollection
 from compsketch_milvus.errors import CollectionError, FingerprintError
 from compsketch_milvus.features import FeatureStore
 from compsketch_milvus.fitting import fit_projection
 from compsketch_milvus.ingest import ingest
 from compsketch_milvus.records import PhotoVector
-from compsketch_milvus.reprojecting import open_successor, point_alias, reproject
 from compsketch_milvus.sources.walk import rows
+from compsketch_milvus.upgrading import open_successor, upgrade
 from encoders.bundle import Bundle
 from encoders.projection import Projection
 
@@ -130,7 +131,7 @@ def test_the_whole_walk_with_a_reader_that_watches(open_, old, names, photos, bu
     )  # fmt: skip
     reader.start()
     with open_successor(old, name, encoder, uri=milvus_server) as new:
-        result = reproject(old, new, features=tmp_path / "kept", alias=alias)
+        result = upgrade(old, new, features=tmp_path / "kept", alias=alias)
         assert (result.rows, result.projected, result.encoded, result.missing) == (COUNT, COUNT - BATCH, BATCH, [])
         assert encoder.images == BATCH
         assert by_id(new) == by_id(old)
@@ -150,7 +151,7 @@ def test_the_whole_walk_with_a_reader_that_watches(open_, old, names, photos, bu
     with pytest.raises(FingerprintError, match=rf"'{name}' \(alias '{alias}'\) was made by .*{encoder.fingerprint}"):
         open_(alias, old.encoder)
     new = open_(alias, encoder)
-    back = reproject(new, old, alias=alias)
+    back = upgrade(new, old, alias=alias)
     assert (back.rows, back.there, back.alias) == (COUNT, COUNT, alias)
     assert open_(alias, toy.BundledEncoder(bundle)).name == old.name
 
@@ -169,26 +170,26 @@ def test_a_photo_written_meanwhile_is_noticed_before_readers_change_over(open_, 
     with pytest.raises(
         CollectionError, match=rf"has {COUNT} photos and lacks 0, but .* has {COUNT + 1}: .* run it again"
     ):
-        reproject(old, new, features=kept, alias=alias, progress=write)
+        upgrade(old, new, features=kept, alias=alias, progress=write)
     assert not new.client.has_collection(alias)
-    again = reproject(old, new, features=kept, alias=alias)
+    again = upgrade(old, new, features=kept, alias=alias)
     assert ([one.source for one in again.missing], again.alias) == (["/photos/late.png"], None)
     old.delete(["zz"])
-    assert reproject(old, new, features=kept, alias=alias).alias == alias
+    assert upgrade(old, new, features=kept, alias=alias).alias == alias
 
 
 def test_killed_again_and_again_it_goes_on(open_, old, names, toy, tmp_path, milvus_server) -> None:
     """Killed at the first, second, ... upsert of each run: every run brings some photos over, none is lost."""
     program = """
         import os, sys
-        from compsketch_milvus import reprojecting
+        from compsketch_milvus import upgrading
         from compsketch_milvus.collection import SketchCollection
         from toy import TurnedEncoder
 
         uri, old, new, networks, kept, last = sys.argv[1:]
         encoder = TurnedEncoder(grid=8)
         encoder.networks = networks
-        reprojecting.PAGE = 100
+        upgrading.PAGE = 100
         upserts, upsert = [], SketchCollection.upsert
         def mortal(self, photos):
             if len(upserts) == int(last):
@@ -197,7 +198,7 @@ def test_killed_again_and_again_it_goes_on(open_, old, names, toy, tmp_path, mil
             return upsert(self, photos)
         SketchCollection.upsert = mortal
         with SketchCollection.open(old, None, uri=uri) as a, SketchCollection.open(new, encoder, uri=uri) as b:
-            result = reprojecting.reproject(a, b, features=kept)
+            result = upgrading.upgrade(a, b, features=kept)
         print(result.there, result.projected)
     """
     arguments = [milvus_server, *names[:2], old.encoder.networks, str(tmp_path / "kept")]
