@@ -97,6 +97,7 @@ def carry_over(
         allow_missing: photos that may be missing.
         **options: further ones of `upgrading.upgrade`.
     """
+    from compsketch_milvus.aliases import named_by
     from compsketch_milvus.encoder import connect
     from compsketch_milvus.features import FeatureStore
     from compsketch_milvus.settings import load_settings
@@ -111,7 +112,9 @@ def carry_over(
         if new is None:
             alias = alias or (old if old != before.name else None)
             new = _name(before, alias, made_with)
-        store = FeatureStore(features, made_with) if features else None  # refused before anything is made
+        if alias is not None:
+            named_by(alias, before)  # refused before anything is made
+        store = FeatureStore(features, made_with) if features else None
         with open_successor(before, new, made_with, **where) as after, StageBar() as bar:
             names = {"old": before.name, "new": after.name}
             more = {"features": store, "alias": alias, "allow_missing": allow_missing, **options}
