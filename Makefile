@@ -12,7 +12,7 @@ SEED ?=
 # Starts torchrun: a worker that had run two thousand other tests died under it, twice, without a word.
 TEAM := tests/encoders/training/test_processes.py
 
-.PHONY: demo test milvus promtool lint proto format bench bench-scale soak train train-smoke semir evaluate tables screenshots clean
+.PHONY: demo test milvus promtool lint proto format bench bench-scale bench-peers soak train train-smoke semir evaluate tables screenshots clean
 
 # A stamp an extra: pip runs again only when pyproject.toml has changed.
 $(VENV)/.%: pyproject.toml
@@ -64,6 +64,9 @@ bench: $(VENV)/.dev  ## Ratios measured side by side; run it on a quiet machine
 
 bench-scale: $(VENV)/.dev milvus  ## What rows cost on a real server (SIZES="100000 4500000"); hours of a quiet machine
 	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m scale tests/benchmarks
+
+bench-peers: $(VENV)/.dev milvus  ## Other ways to search the same photos, and ours (ROWS=100000); a quiet machine
+	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m peers tests/benchmarks
 
 soak: $(VENV)/.dev milvus  ## Everything at work while its parts are killed (SECONDS=1800 SEED=any); invariants at the end
 	SOAK_SECONDS="$(SECONDS)" SOAK_SEED="$(SEED)" $(BIN)/python -m pytest -q -s -m soak tests/soak

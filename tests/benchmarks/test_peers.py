@@ -1,0 +1,246 @@
+"""Ways that others search photos by sketches, and ours, in one run on the same photos (`make bench-peers`).
+
+- the release's way: flattened features as they are, an exact search, f_t on each object alone (tables/merge.py);
+- the paper's index, faiss' OPQ16_256,IVF1600,PQ16, in this process, by the distances of its codes;
+- one vector a photo, as CLIP-style retrieval has it. No network of that kind is part of this: its weights are fetched
+  when it is first used. What stands in is what the shipped networks say of the whole photo and the whole canvas, the
+  mean of the 49 places: no layout, and no words;
+- ours, with a real Milvus server and with Milvus Lite.
+
+ROWS, and LIMIT for fewer queries, make a quick trial of it; WORK keeps the photos' features from one run to the next.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from compsketch_milvus.features import FeatureStore
+from compsketch_milvus.records import PhotoVector
+from encoders.evaluation.quantised import lists
+from encoders.evaluation.scores import METRICS
+from encoders.evaluation.tables.figures import difference, mean, scored, unit
+from encoders.evaluation.tables.merge import embed_merged
+from encoders.evaluation.tables.study import TAU, machine
+from encoders.evaluation.tables.table import Cell
+from encoders.evaluation.tables.writing import shown
+from tests.benchmarks.standing import Column, Comparison
+from tests.benchmarks.ways import Cost, Factory, Flat, Lite, Server, Way, cost
+
+if TYPE_CHECKING:
+    from encoders.evaluation.tables.study import Study
+    from encoders.sketch import Sketch
+    from tests.benchmarks.conftest import Space
+
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(3600)]
+
+ROWS = int(os.environ.get("ROWS", "100000"))
+RESULTS = Path(os.environ.get("RESULTS", Path(__file__).parent / "results"))
+PAPER = "OPQ16_256,IVF{},PQ16"
+NPROBE = 64  # as ours asks
+GOOGLENET = 49 * 832  # the paper's flattened 7 x 7 x 832
+ENCODED, ROUNDS = 512, 3  # photos whose encoding is timed
+ASKED, TIMED = 200, 64  # queries that are searched with, and encoded, against the clock
+COMMAND = "make bench-peers"
+
+RELEASE = "release's way: flat, f_t an object"
+WIDE = f"the same, GoogLeNet's {GOOGLENET} numbers, made up"
+POOLED = "one vector a photo, flat (stands in for CLIP)"
+FAISS = "faiss, the paper's index"
+SERVER, LITE = "ours, Milvus server", "ours, Milvus Lite"
+OURS = (SERVER, LITE)
+
+COST = (
+    Column("bytes a photo in the index"),
+    Column("bytes a photo stored"),
+    Column("memory, MiB"),
+    Column("seconds to index"),
+    Column("queries/s, 1 client", True),
+    Column("queries/s, 4 clients", True),
+    Column("recall@10 of its own exact search", True),
+)
+ASKING = (Column("mAP", True), Column("ms to encode a query"))
+
+
+def of_cost(found: Cost) -> list[Cell]:
+    """The cells of `COST`."""
+    return [
+        *(found.index_bytes, found.stored_bytes, found.memory / 2**20),
+        *(found.seconds, found.rate, found.rate_of_four, found.recall),
+    ]
+
+
+def pooled(flat: np.ndarray) -> np.ndarray:
+    """Flattened maps (n, 49 D) to the means of their places, unit vectors (n, D)."""
+    return unit(np.stack([row.reshape(-1, 49).mean(axis=1) for row in flat]))
+
+
+def moved(vectors: np.ndarray, count: int) -> np.ndarray:
+    """(count, d) more vectors like those of real photos: each one's, and part of what two others differ by."""
+    rng = np.random.default_rng(0)
+    rows = np.empty((count, vectors.shape[1]), np.float32)
+    for start in range(0, count, 2048):
+        part = rows[start : start + 2048]
+        of, one, other = (vectors[rng.integers(len(vectors), size=len(part))] for _ in range(3))
+        part[:] = unit(of + 0.25 * (one - other))
+    return rows
+
+
+def saved(path: Path, vectors: np.ndarray) -> Path:
+    """Vectors as a file that other processes map."""
+    np.save(path, vectors)
+    return path
+
+
+def test_peers_on_the_same_photos(
+    study: Study, space: Space, milvus_program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged = unit(embed_merged(study, sketches(study)))
+    compared = [on_photos(study, merged, milvus_program, tmp_path), on_rows(study, space, milvus_program, tmp_path)]
+    costs = {"encoding": photos_a_second(study), "kept_features": kept_features(study, tmp_path)}
+    text = keep(study, compared, costs)
+    with capsys.disabled():
+        print(f"\n{text}")
+    for one in compared:
+        recall = dict(zip(one.rows, one.column(COST[-1]), strict=True))
+        assert recall[RELEASE] == pytest.approx(1, abs=0.002)  # or it is no exact search that others are held against
+        assert min(recall[way] for way in OURS) >= 0.95
+
+
+def sketches(study: Study) -> list[Sketch]:
+    """The queries."""
+    return [query.sketch for query in study.unseen.queries]
+
+
+def on_photos(study: Study, merged: np.ndarray, program: Path, folder: Path) -> Comparison:
+    """All columns, for the real photos."""
+    features, project, held_out = unit(study.embedded(study.whole.paths)), study.encoder.projection.apply, study.unseen
+    learnt = features[len(held_out.paths) :]  # no code may learn from those that are held out, the first ones
+    training, spec = saved(folder / "training.npy", learnt), PAPER.format(lists(len(learnt)))
+    rng, asked = np.random.default_rng(0), len(merged)
+    ways: dict[str, tuple[Way, Path, np.ndarray]] = {}
+    for name, way, photos, queries in (
+        (RELEASE, Flat(), features, merged),
+        (WIDE, Flat(), *(rng.random((rows, GOOGLENET), np.float32) for rows in (len(features), asked))),
+        (POOLED, Flat(), pooled(features), pooled(study.queries)),
+        (FAISS, Factory(spec, NPROBE, training), features, unit(study.queries)),
+        (SERVER, Server(program), project(features), project(study.queries)),
+        (LITE, Lite(), project(features), project(study.queries)),
+    ):
+        ways[name] = way, saved(folder / f"{len(ways)}.npy", photos), queries
+    found = {name: cost(way, file, queries, ASKED) for name, (way, file, queries) in ways.items()}
+    scores = {name: scored(study.whole, one.found, TAU)[:, METRICS.index("mAP")] for name, one in found.items()}
+    one_tensor, a_tensor_each = milliseconds(study)
+    rows = {
+        name: [mean(scores[name], study.seed), a_tensor_each if name == RELEASE else one_tensor, *of_cost(one)]
+        for name, one in found.items()
+    }
+    rows[WIDE][:2] = None, None  # it holds no photos
+    notes = (
+        f"faiss: {spec}, as many lists as leave 39 photos each, learnt from the {len(learnt)} photos that are not held "
+        f"out, as the projection of ours was; nprobe {NPROBE}.",
+        "Ours ranks the 200 best of the index again on the stored vectors, of 256 numbers.",
+        "Queries/s is of the search alone, what encodes a query a column of its own; photos are encoded alike for all.",
+        *differences(scores, study.seed),
+    )
+    return Comparison(f"{len(features)} photos, {asked} sketches", (*ASKING, *COST), rows, OURS, notes)
+
+
+def on_rows(study: Study, space: Space, program: Path, folder: Path) -> Comparison:
+    """What does not ask what is in the photos, for many vectors that are made up."""
+    features, spec = unit(study.embedded(study.whole.paths)), PAPER.format(lists(ROWS))
+    found = {}
+    for name, way, rows, queries in (
+        (RELEASE, Flat(), partial(moved, features, ROWS), unit(study.queries)),
+        (POOLED, Flat(), partial(moved, pooled(features), ROWS), pooled(study.queries)),
+        (FAISS, Factory(spec, NPROBE), partial(space.sample, ROWS), space.queries),
+        (SERVER, Server(program), partial(space.sample, ROWS), space.queries),
+        (LITE, Lite(), partial(space.sample, ROWS), space.queries),
+    ):
+        found[name] = cost(way, saved(folder / "rows.npy", rows()), queries[:ASKED], ASKED)
+    notes = (
+        "Each row is a real photo's vector, moved by noise with the spectrum that real ones have.",
+        f"faiss: {spec} on the 256 numbers that ours stores; nprobe {NPROBE}.",
+    )
+    rows = {name: of_cost(one) for name, one in found.items()}
+    return Comparison(f"{ROWS} made-up rows, {min(ASKED, len(study.queries))} sketches", COST, rows, OURS, notes)
+
+
+def milliseconds(study: Study) -> list[float]:
+    """Of one query, asked alone: one tensor of all objects, and a tensor an object. f_s is remembered for both."""
+    found = []
+    for encode in (study.encoder.embed_sketches, partial(embed_merged, study)):
+        taken = []
+        for sketch in sketches(study)[:TIMED]:
+            started = time.perf_counter()
+            encode([sketch])
+            taken.append((time.perf_counter() - started) * 1e3)
+        found.append(median(taken))
+    return found
+
+
+def differences(scores: dict[str, np.ndarray], seed: int) -> list[str]:
+    """Sentences: ours less each other way, the same queries in pairs."""
+    said = []
+    for name, theirs in scores.items():
+        if name not in (*OURS, WIDE):
+            gain, p, _ = difference(scores[SERVER], theirs, seed)
+            said.append(f"mAP, {SERVER} less {name}: {shown(gain)}, p {shown(p)} (paired t-test).")
+    return said
+
+
+def photos_a_second(study: Study) -> float:
+    """What the encoder does with photos as files, decoding included."""
+    paths = list(study.whole.paths[:ENCODED])
+    study.encoder.encode_images(paths[:64])  # compiled and warm
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        study.encoder.encode_images(paths)
+        taken.append(time.perf_counter() - started)
+    return len(paths) / median(taken)
+
+
+def kept_features(study: Study, folder: Path) -> float:
+    """Bytes a photo in a store of kept features."""
+    rows = study.embedded(study.whole.paths)[:ENCODED]
+    nothing = np.zeros(study.encoder.dim, np.float32)
+    photos = [PhotoVector(f"p{i:07}", f"/photos/{i}.jpg", 640, 480, nothing, {}, row) for i, row in enumerate(rows)]
+    return FeatureStore(folder / "kept", study.encoder).add(photos).stat().st_size / len(rows)
+
+
+def keep(study: Study, compared: Sequence[Comparison], costs: dict[str, float]) -> str:
+    """Write peers.json and peers.md, and return what that says."""
+    data = ", ".join(f"{name} {value}" for name, value in study.facts.items())
+    lines = [
+        "# Peers in one run",
+        "",
+        *(line for one in compared for line in one.markdown()),
+        f"Photos as files are encoded at {shown(costs['encoding'])} a second, decoding included; kept features take "
+        f"{shown(costs['kept_features'])} bytes a photo.",
+        "",
+        f"`{COMMAND}`. Data: {data}. Encoder: {study.encoder.name} {study.encoder.fingerprint}. Machine: {machine()}.",
+    ]
+    answer = {
+        "comparisons": [one.to_dict() for one in compared],
+        "costs": costs,
+        "rows": ROWS,
+        "dim": study.encoder.dim,
+        "features": study.encoder.features,
+        "machine": machine(),
+        "command": COMMAND,
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "peers.md").write_text(text, encoding="utf-8")
+    (RESULTS / "peers.json").write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    return text
