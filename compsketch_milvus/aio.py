@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from compsketch_milvus import contents, search
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.steps import Done, Steps, Work, advance
+from compsketch_milvus.steps import Done, Steps, Work, advance, operation
 from compsketch_milvus.terms import Terms
+from encoders.request import carried
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,7 @@ class AsyncSketchCollection:
     async def open(cls, name: str, encoder: Encoder | None, **options: Any) -> AsyncSketchCollection:
         """Open a collection, or make it; arguments and errors as for `SketchCollection.open`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix=f"compsketch {name}")
-        opening = thread.submit(SketchCollection.open, name, encoder, **options)
+        opening = thread.submit(carried(SketchCollection.open), name, encoder, **options)
         try:
             collection = await asyncio.wrap_future(opening)
             return cls(collection, collection.connect_async(), thread)
@@ -129,18 +130,19 @@ class AsyncSketchCollection:
 
     async def _carry_out(self, steps: Steps[T]) -> T:
         self._collection.check_usable()
-        step = advance(steps)
-        while not isinstance(step, Done):
-            if isinstance(step, Work):
-                outcome = await self._in_thread(step.run)
-            else:
-                with self._collection.guarded(step) as call:
-                    outcome = await _cancellable(getattr(self._client, call.method)(self.name, **call.arguments))
-            step = advance(steps, outcome)
+        with operation(steps, self.name):
+            step = advance(steps)
+            while not isinstance(step, Done):
+                if isinstance(step, Work):
+                    outcome = await self._in_thread(step.run)
+                else:
+                    with self._collection.guarded(step) as call:
+                        outcome = await _cancellable(getattr(self._client, call.method)(self.name, **call.arguments))
+                step = advance(steps, outcome)
         return cast(T, step.result)
 
     async def _in_thread(self, run: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, carried(run))
 
 
 async def _cancellable(call: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,7 @@ from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.rows import check_partition_key
 from compsketch_milvus.server import WAIT, DiskFullError, connect_server, guard, lite_path, public_uri
 from compsketch_milvus.settings import COLLECTION_NAME, load_settings
-from compsketch_milvus.steps import Call, Done, Steps, Work, advance
+from compsketch_milvus.steps import Call, Done, Steps, Work, advance, operation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +155,10 @@ class SketchCollection:
             expression: the user's filter, where one is sent, for an error's message.
             **arguments: for the method; `timeout` is set where it is missing.
         """
-        with self.guarded(Call(doing, method, arguments, expression)) as call:
+        return self._send(Call(doing, method, arguments, expression))
+
+    def _send(self, asked: Call) -> Any:
+        with self.guarded(asked) as call:
             return getattr(self.client, call.method)(self.name, **call.arguments)
 
     def check_usable(self) -> None:
@@ -169,12 +172,12 @@ class SketchCollection:
 
     @contextmanager
     def guarded(self, call: Call) -> Iterator[Call]:
-        """Around a call by any client: this package's errors, a timeout, and what this object remembers of it."""
+        """Around a call by any client: its span, our errors, a timeout, and what this object remembers of it."""
         self.check_usable()
         self._stored = self._stored or call.method in ("upsert", "insert")
         self._deleted = monotonic() if call.method == "delete" else self._deleted
         try:
-            with guard(call.doing, self.uri, expression=call.expression):
+            with call.span(self.name, vars(self).get("index")), guard(call.doing, self.uri, expression=call.expression):
                 yield replace(call, arguments={"timeout": WAIT, **call.arguments})
         except DiskFullError as error:
             # After a flush that failed, Milvus Lite shows none of the rows until the file is opened again.
@@ -183,13 +186,10 @@ class SketchCollection:
 
     def carry_out(self, steps: Steps[T]) -> T:
         """Take the steps of an operation, one after the other, and return its result."""
-        step = advance(steps)
-        while not isinstance(step, Done):
-            if isinstance(step, Work):
-                outcome = step.run()
-            else:
-                outcome = self.call(step.doing, step.method, expression=step.expression, **step.arguments)
-            step = advance(steps, outcome)
+        with operation(steps, self.name):
+            step = advance(steps)
+            while not isinstance(step, Done):
+                step = advance(steps, step.run() if isinstance(step, Work) else self._send(step))
         return cast(T, step.result)
 
     # --- making and opening ---

@@ -11,6 +11,7 @@ from PIL import Image
 
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.settings import Settings, load_settings
+from encoders import tracing
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ def connect(
         SettingsError: a variable of the environment is misspelt or out of range.
     """
     settings = load_settings(encoder=spec, device=device, runtime=runtime)
+    if settings.tracing:
+        tracing.start("compsketch")
     if "://" in settings.encoder:
         return _served(settings, {} if timeout is None else {"timeout": timeout})
     try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from compsketch_milvus.errors import ServerError
 from compsketch_milvus.records import ImageRecord, PhotoVector
+from encoders import tracing
 from encoders.images import Photo
 
 __all__ = ["encode"]
@@ -36,12 +37,13 @@ def encode(
         Exception: the encoder's own, where it refuses all of several photos: then the fault is not theirs.
     """
     encoded: Sequence[_Encoded | None]
-    try:
-        encoded = _vectors(encoder, [photo for _, photo in batch], features)
-    except ServerError:
-        raise  # its service's fault, not a photo's
-    except Exception as error:
-        encoded = _one_by_one(encoder, batch, fail, features, error)
+    with tracing.span("encode photos", {"compsketch.rows": len(batch)}):
+        try:
+            encoded = _vectors(encoder, [photo for _, photo in batch], features)
+        except ServerError:
+            raise  # its service's fault, not a photo's
+        except Exception as error:
+            encoded = _one_by_one(encoder, batch, fail, features, error)
     photos = []
     for (record, photo), one in zip(batch, encoded, strict=True):
         if one is None:

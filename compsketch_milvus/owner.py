@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compsketch_milvus.errors import CollectionError
 from compsketch_milvus.paging import Key, among, pages
 from compsketch_milvus.server import WAIT, guard, public_uri, pymilvus
+from compsketch_milvus.steps import Call
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -114,7 +115,8 @@ class Owner:
 
     def call(self, doing: str, method: str, *, expression: str = "", **arguments: Any) -> Any:
         """Call a method of the MilvusClient on this collection; as `SketchCollection.call`."""
-        with guard(doing, self.uri, expression=expression):
+        span = Call(doing, method, arguments, expression).span(self.name)
+        with span, guard(doing, self.uri, expression=expression):
             return getattr(self.client, method)(self.name, **{"timeout": READING, **arguments})
 
     def pages(

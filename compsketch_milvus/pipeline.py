@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
+from encoders.request import carried
+
 __all__ = ["Aborted", "Channel", "Crew"]
 
 T = TypeVar("T")
@@ -121,7 +123,7 @@ class Crew:
                     output.close()
 
         # Daemons: a thread stuck in a server's answer must not keep the interpreter from ending.
-        self._threads[name] = threading.Thread(target=run, name=name, daemon=True)
+        self._threads[name] = threading.Thread(target=carried(run), name=name, daemon=True)
         self._threads[name].start()
 
     def abort(self, error: BaseException) -> None:

@@ -157,7 +157,7 @@ def by_sketches(
     if not sketches:
         return []
     start = time.perf_counter()
-    vectors = yield Work(lambda: encoder.encode_sketches(list(sketches), words=words))  # (n, d)
+    vectors = yield Work(lambda: encoder.encode_sketches(list(sketches), words=words), "encode sketches")  # (n, d)
     took = time.perf_counter() - start
     results = yield from by_vectors(collection, vectors, terms, encode=took)
     return [
@@ -170,7 +170,7 @@ def by_image(collection: SketchCollection, image: ImageLike, terms: Terms) -> St
     """The steps of `search_image`."""
     encoder = collection.encoder
     start = time.perf_counter()
-    vectors = yield Work(lambda: encoder.encode_images([image]))  # (1, d)
+    vectors = yield Work(lambda: encoder.encode_images([image]), "encode photos")  # (1, d)
     took = time.perf_counter() - start
     results = yield from by_vectors(collection, vectors, terms, encode=took)
     return results[0]

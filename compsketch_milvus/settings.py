@@ -47,6 +47,11 @@ VARIABLES = {
     "collection": ("COMPSKETCH_COLLECTION", "letters, digits and underscores, not starting with a digit"),
     "device": ("COMPSKETCH_DEVICE", "cpu, cuda or cuda:N"),
     "runtime": ("COMPSKETCH_RUNTIME", "auto, torch or openvino"),
+    "staging": ("COMPSKETCH_STAGING", "where files wait for a bulk import: a folder, or s3://BUCKET/PREFIX, gs://…"),
+    "staging_endpoint": ("COMPSKETCH_STAGING_ENDPOINT", "the address of that bucket's object store, if not AWS"),
+    "staging_key": ("COMPSKETCH_STAGING_KEY", "the access key of that bucket"),
+    "staging_secret": ("COMPSKETCH_STAGING_SECRET", "the secret of COMPSKETCH_STAGING_KEY"),
+    "tracing": ("COMPSKETCH_TRACING", "1, to send traces where OpenTelemetry's own variables say, or 0"),
 }
 COLLECTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -56,6 +61,7 @@ _SECRETS = (
     "source_token",
     "encoder_token",
     "password",
+    "staging_secret",
     "user",
 )  # a user with a colon has the password behind it
 
@@ -96,6 +102,11 @@ class Settings(BaseSettings):
         collection: name of the collection of photos.
         device: where the encoder runs, or None to let it choose.
         runtime: what runs its networks, or "auto" to let it choose.
+        staging: where files wait for a bulk import: a folder, or a bucket's URL.
+        staging_endpoint: address of the bucket's object store; None follows the object store's own variables.
+        staging_key: access key of the bucket; None as well.
+        staging_secret: of that key; never printed.
+        tracing: whether to set OpenTelemetry up; see `encoders.tracing`.
     """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=True, populate_by_name=True)
@@ -118,6 +129,11 @@ class Settings(BaseSettings):
     collection: str = _variable("collection", default="photos")
     device: str | None = _variable("device")
     runtime: str = _variable("runtime", default="auto")
+    staging: str | None = _variable("staging")
+    staging_endpoint: str | None = _variable("staging_endpoint")
+    staging_key: str | None = _variable("staging_key")
+    staging_secret: SecretStr | None = _variable("staging_secret")
+    tracing: bool = _variable("tracing", default=False)
 
     @field_validator("user")
     @classmethod

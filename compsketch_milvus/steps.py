@@ -6,13 +6,19 @@ holding up its event loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from encoders import tracing
+from encoders.request import ongoing
 from encoders.steps import Done, Work, advance
 
-__all__ = ["Call", "Done", "Steps", "Work", "advance"]
+if TYPE_CHECKING:
+    from compsketch_milvus.index import IndexChoice
+
+__all__ = ["Call", "Done", "Steps", "Work", "advance", "operation"]
 
 T = TypeVar("T")
 
@@ -33,5 +39,31 @@ class Call:
     arguments: dict[str, Any] = field(default_factory=dict)
     expression: str = ""
 
+    def span(self, collection: str, index: IndexChoice | None = None) -> tracing.Span:
+        """Its span in traces: what is asked of which collection and how much of it, as OpenTelemetry names these."""
+
+        def facts() -> dict[str, tracing.Value]:
+            asked, data = self.arguments, self.arguments.get("data")
+            told = {
+                "milvus.queries" if self.method == "search" else "milvus.rows": None if data is None else len(data),
+                "milvus.limit": asked.get("limit"),
+                "milvus.filtered": bool(asked.get("filter")),
+                "milvus.consistency_level": asked.get("consistency_level"),
+                "milvus.index": index.type if index is not None and self.method == "search" else None,
+            }
+            named = {"system.name": "milvus", "collection.name": collection, "operation.name": self.method}
+            known = {f"db.{name}": value for name, value in named.items()}
+            return known | {name: value for name, value in told.items() if value is not None}
+
+        return tracing.span(f"{self.method} {collection}", facts, kind="client")
+
 
 Steps: TypeAlias = Generator[Call | Work, Any, T]
+
+
+@contextmanager
+def operation(steps: Steps[Any], collection: str) -> Iterator[None]:
+    """Around all steps of an operation on a collection: one request, and one span."""
+    name = getattr(steps, "__name__", "steps")
+    with ongoing(), tracing.span(f"compsketch {name}", {"db.collection.name": collection}):
+        yield

@@ -62,7 +62,7 @@ def command(function: Callable[P, int | None]) -> Callable[P, None]:
 
 
 def lasting(function: Callable[P, int | None]) -> Callable[P, None]:
-    """`command` for what goes on until it is ended: what it does is a request each, with an id and a trace of its own."""
+    """`command` for what goes on until it is ended: each thing it does has an id and a trace of its own."""
     return _command(function, lasting=True)
 
 

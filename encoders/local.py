@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from encoders import tracing
 from encoders.bundle import Bundle, find
 from encoders.calibration import Calibration, group
 from encoders.cutout import LIMITS
@@ -109,9 +110,9 @@ class LocalEncoder(PhotoEncoder[Networks]):
             (B, C) float32, unit length.
         """
         size = self._networks.objects.config.crop_size
-        rows = [
-            self._photographed(pixels(images[start : start + BATCH], size)) for start in range(0, len(images), BATCH)
-        ]
+        with tracing.span("f_i", {"compsketch.objects": len(images)}):
+            starts = range(0, len(images), BATCH)
+            rows = [self._photographed(pixels(images[start : start + BATCH], size)) for start in starts]
         return np.concatenate(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
 
     # --- sketches ---
@@ -131,7 +132,7 @@ class LocalEncoder(PhotoEncoder[Networks]):
             CompsketchError: A label that the encoder does not know, with ``words`` or of an object without strokes.
         """
         flat = self.embed_sketches(sketches, words=words)
-        return self.projection.apply(flat) if len(flat) else np.zeros((0, self.dim), np.float32)
+        return self.project(flat)
 
     def embed_sketches(self, sketches: Sequence[Sketch], *, words: bool = False) -> np.ndarray:
         """E_Q (eq. 3), with objects weighed as `weighing` has it: (B, 49 D) float32."""
@@ -182,8 +183,10 @@ class LocalEncoder(PhotoEncoder[Networks]):
         config = self._networks.objects.config
         if not objects:
             return np.zeros((0, config.dim), np.float32)
-        pictures = np.stack([raster(item.strokes, config.sketch_size, config.line_width) for item in objects])
-        return self._sketched(np.repeat(pictures[..., None], 3, axis=3))
+        with tracing.span("raster", {"compsketch.objects": len(objects)}):
+            pictures = np.stack([raster(item.strokes, config.sketch_size, config.line_width) for item in objects])
+        with tracing.span("f_s", {"compsketch.objects": len(objects)}):
+            return self._sketched(np.repeat(pictures[..., None], 3, axis=3))
 
     def _cut_vectors(self, objects: Sequence[SketchObject]) -> np.ndarray:
         """f_i: (n, C)."""

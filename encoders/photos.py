@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from encoders import tracing
 from encoders.bundle import PROJECTION, Bundle
 from encoders.errors import BundleError, CompsketchError
 from encoders.images import load_photo
@@ -149,14 +150,19 @@ class PhotoEncoder(Generic[Own]):
             raise CompsketchError(f"expected a list of photos, found one {type(images).__name__}; write [photo]")
         rows, batch = [], GPU_BATCH if self.device.startswith("cuda") else BATCH
         for start in range(0, len(images), batch):
-            flat = self._image(pixels(images[start : start + batch], self.image_size))  # (b, 49 D)
-            rows.append(self.projection.apply(flat) if project else flat)
+            decoded = pixels(images[start : start + batch], self.image_size)
+            with tracing.span("T_I", {"compsketch.rows": len(decoded)}):
+                flat = self._image(decoded)  # (b, 49 D)
+            rows.append(self.project(flat) if project else flat)
         width = self.dim if project else self.features
         return np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """What `embed_images` gave, (B, F) in single or half precision, to what a collection stores: (B, d) float32."""
-        return self.projection.apply(features) if len(features) else np.zeros((0, self.dim), np.float32)
+        if not len(features):
+            return np.zeros((0, self.dim), np.float32)
+        with tracing.span("projection", {"compsketch.rows": len(features)}):
+            return self.projection.apply(features)
 
     def embed_painted(self, sketches: Sequence[Sketch], vectors: np.ndarray) -> np.ndarray:
         """E_Q: eq. 3, the flattened output of f_t, with objects weighed as `weighing` has it.
@@ -193,7 +199,8 @@ class PhotoEncoder(Generic[Own]):
                 query_tensor(vectors[starts[row] + list(subset)], boxes[row][list(subset)]) if subset else empty
                 for row, subset in keys[first : first + BATCH]
             ]
-            rows.append(self._spatial(np.stack(tensors)))  # (b, 49 D)
+            with tracing.span("f_t", {"compsketch.rows": len(tensors)}):
+                rows.append(self._spatial(np.stack(tensors)))  # (b, 49 D)
         return np.concatenate(rows) if rows else np.zeros((0, self.projection.features), np.float32)
 
     @property

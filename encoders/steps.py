@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from encoders import tracing
+
 __all__ = ["Done", "Work", "advance"]
 
 S = TypeVar("S")
@@ -16,9 +18,20 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Work:
-    """Something to compute, for long enough to be kept off an event loop."""
+    """Something to compute, for long enough to be kept off an event loop.
 
-    run: Callable[[], Any]
+    Args:
+        compute: does it.
+        name: of its span in traces; empty where it is not worth one.
+    """
+
+    compute: Callable[[], Any]
+    name: str = ""
+
+    def run(self) -> Any:
+        """What it comes to."""
+        with tracing.span(self.name) if self.name else tracing.OFF:
+            return self.compute()
 
 
 @dataclass(frozen=True)

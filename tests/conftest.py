@@ -64,3 +64,14 @@ def service(judging_encoder):
 
     with running(judging_encoder) as service:
         yield service
+
+
+@pytest.fixture
+def spans(monkeypatch):
+    """OpenTelemetry set up as an application would: what it heard, as `tests.spans.Heard`."""
+    from tests.spans import Heard
+
+    heard = Heard()
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: heard.provider)
+    yield heard
+    heard.provider.shutdown()

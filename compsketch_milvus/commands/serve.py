@@ -11,7 +11,7 @@ import typer
 
 from compsketch_milvus.commands.opening import Json
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.terminal import command, emit
+from compsketch_milvus.terminal import emit, lasting
 
 if TYPE_CHECKING:
     from encoders.serving.server import Server
@@ -23,7 +23,7 @@ LARGEST_CALL = 256  # `CallLimits.items`: a queue that holds no such call would 
 EXTRA = ("grpc_health", "grpc_reflection", "prometheus_client")
 
 
-@command
+@lasting
 def serve(
     encoder: Annotated[
         list[str] | None,

@@ -12,7 +12,7 @@ import typer
 
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Token, Uri
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.terminal import INTERRUPTED, StageBar, command, emit, table
+from compsketch_milvus.terminal import INTERRUPTED, StageBar, command, emit, lasting, table
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -98,7 +98,7 @@ def _print_prepared(answer: dict[str, Any]) -> None:
 
 
 @study.command()
-@command
+@lasting
 def serve(
     folder: Folder,
     host: Annotated[

@@ -10,7 +10,7 @@ import typer
 
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri
 from compsketch_milvus.errors import CompsketchError, ServerError
-from compsketch_milvus.terminal import INTERRUPTED, command, emit, note
+from compsketch_milvus.terminal import INTERRUPTED, emit, lasting, note
 from compsketch_milvus.web.listening import address, check_reach, listen, serve
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ PATIENCE = 5.0  # seconds for an encoder service: who draws wants to know that i
 _MAKE = "openssl rand -hex 24"
 
 
-@command
+@lasting
 def web(
     uri: Uri = None,
     collection: Name = None,

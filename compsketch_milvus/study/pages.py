@@ -24,6 +24,7 @@ from compsketch_milvus.web.login import Login, Visit
 from compsketch_milvus.web.protection import Protection
 from compsketch_milvus.web.rates import RATES, Rate, Rates
 from compsketch_milvus.web.refusals import Refusal
+from compsketch_milvus.web.requests import UNTRACED, Requests
 
 __all__ = ["create_app"]
 
@@ -101,14 +102,15 @@ def create_app(folder: Path, store: Store, *, invited: bool = False, contact: st
         store.close()
 
     raters = Raters(store, invited=invited)
-    app = FastAPI(title="compsketch user study", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    bare: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None, "telemetry": UNTRACED}
+    app = FastAPI(title="compsketch user study", lifespan=lifespan, **bare)
     refusals.install(app)
     app.add_exception_handler(StudyError, _mistaken)
     _add_session(app, raters, store, invited, contact)
     _add_rating(app, store)
     _add_pictures(app, folder, store)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
-    return Protection(app, raters, Rates({**RATES, "login": LOGIN}))
+    return Requests(Protection(app, raters, Rates({**RATES, "login": LOGIN})))
 
 
 async def _mistaken(_: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """The app: the routes put together, the page's files, and the protection around both.
 
 app.py          this
+requests.py     each request's id, and its span in traces
 protection.py   what every request passes first: hosts, origins, login, rates, sizes, headers
 login.py        visits and their cookies            rates.py     how often a client may ask
 about.py        session, login, fields, health      searching.py search, similar, explain
@@ -40,6 +41,7 @@ from compsketch_milvus.web.originals import Known
 from compsketch_milvus.web.protection import Protection
 from compsketch_milvus.web.rates import RATES, Rate, Rates
 from compsketch_milvus.web.refusals import install
+from compsketch_milvus.web.requests import UNTRACED, Requests
 from compsketch_milvus.web.site import Site
 from compsketch_milvus.web.turns import Turns
 from encoders.images import Limits
@@ -99,7 +101,9 @@ def create_app(encoder: Encoder, options: Options) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         responses={"default": {"model": Problem, "description": "Why there is no result"}, 422: {"model": Problem}},
+        telemetry=UNTRACED,
         middleware=[
+            Middleware(Requests),
             Middleware(Protection, login=site.login, rates=Rates(options.rates)),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
         ],

@@ -126,9 +126,10 @@ class LoginRequest(_Sent):
 
 
 class Problem(BaseModel):
-    """Any answer from 400 on."""
+    """Any answer from 400 on; `reference`, from 500 on, is the request's id, as the log has it."""
 
     error: str
+    reference: str | None = None
 
 
 class KnownBox(BaseModel):

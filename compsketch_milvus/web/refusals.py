@@ -1,5 +1,7 @@
 """Every error as the page gets it: a status and `{"error": one line}`, with nothing of this machine in it.
 
+From 500 on there is a `reference`, too: the id of the request, under which the log says more.
+
 What a person can put right is said in the words of the exception. What concerns the machinery behind (addresses, paths,
 tracebacks) goes to the log, and the page is told only what to do.
 """
@@ -18,6 +20,7 @@ from starlette.responses import JSONResponse
 from compsketch_milvus.errors import CollectionError, CompsketchError, ServerError
 from compsketch_milvus.server import RefusedError
 from encoders.errors import ImageError
+from encoders.request import current
 
 __all__ = ["Refusal", "answer", "broken", "install"]
 
@@ -48,7 +51,10 @@ def answer(refusal: Refusal) -> JSONResponse:
     line = " ".join(refusal.line.split())
     if len(line) > LONGEST:  # it repeats what was sent; what is wrong with it stands at the end
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    return JSONResponse({"error": line}, refusal.status, headers)
+    told = {"error": line}
+    if refusal.status >= 500 and current():  # what the log says more of, it says under this id
+        told["reference"] = current()
+    return JSONResponse(told, refusal.status, headers)
 
 
 def broken(error: BaseException) -> Refusal:

@@ -17,6 +17,7 @@ from compsketch_milvus.web.login import Login
 from compsketch_milvus.web.opened import Opened
 from compsketch_milvus.web.originals import Known
 from compsketch_milvus.web.turns import Turns
+from encoders.request import carried
 
 if TYPE_CHECKING:
     from compsketch_milvus.encoder import Encoder
@@ -61,15 +62,18 @@ class Site:
 
     async def search(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
         """Work of somebody who has a turn."""
-        return await asyncio.get_running_loop().run_in_executor(self.searching, partial(work, *arguments, **more))
+        return await self._in(self.searching, partial(work, *arguments, **more))
 
     async def ask(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
         """A small question, to Milvus or the cache."""
-        return await asyncio.get_running_loop().run_in_executor(self.asking, partial(work, *arguments, **more))
+        return await self._in(self.asking, partial(work, *arguments, **more))
 
     async def fetch(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
         """Work for a picture."""
-        return await asyncio.get_running_loop().run_in_executor(self.fetching, partial(work, *arguments, **more))
+        return await self._in(self.fetching, partial(work, *arguments, **more))
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, carried(work))
 
     def close(self) -> None:
         """Wait for the threads, and close the collections."""

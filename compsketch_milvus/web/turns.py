@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from compsketch_milvus.web.refusals import Refusal
+from encoders import tracing
 
 __all__ = ["SUPERSEDED", "Turns"]
 
@@ -60,7 +61,8 @@ class Turns:
         if self._running < self.at_once:
             self._running += 1
         else:
-            await self._wait(_Waiter(client, page))
+            with tracing.span("turn"):
+                await self._wait(_Waiter(client, page))
         try:
             yield
         finally:

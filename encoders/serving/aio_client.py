@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from encoders.errors import CompsketchError
+from encoders.request import carried, ongoing
 from encoders.serving.addresses import Address, Addresses
 from encoders.serving.calls import Attempts, CallFailed, Rotation
 from encoders.serving.client import FEW, GREETING, PACKERS, TIMEOUT, Served, agreed, check_list, check_sketches
@@ -123,23 +124,25 @@ class AsyncRemoteEncoder(Served):
         if few:
             return await self._carry_out(self._session.few(kind, sources))
         rows = Rows(len(sources), kind.width)
-        async with aclosing(self._stream(kind, sources)) as stream:
-            async for place, outcome in stream:
-                rows.put(place, outcome)
+        with ongoing():
+            async with aclosing(self._stream(kind, sources)) as stream:
+                async for place, outcome in stream:
+                    rows.put(place, outcome)
         return rows.values
 
     async def _carry_out(self, steps: Steps[T]) -> T:
         from encoders.serving.session import Done, Work, advance
 
         loop = asyncio.get_running_loop()
-        step = advance(steps)
-        while not isinstance(step, Done):
-            if isinstance(step, Work):
-                self._check_open()
-                outcome = await loop.run_in_executor(self._packers, step.run)
-            else:
-                outcome = await self._ask(step.method, step.request)
-            step = advance(steps, outcome)
+        with ongoing():
+            step = advance(steps)
+            while not isinstance(step, Done):
+                if isinstance(step, Work):
+                    self._check_open()
+                    outcome = await loop.run_in_executor(self._packers, carried(step.run))
+                else:
+                    outcome = await self._ask(step.method, step.request)
+                step = advance(steps, outcome)
         return step.result
 
     async def _ask(self, method: str, request: Any) -> Any:

@@ -12,11 +12,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Any
 
+from encoders import request, tracing
 from encoders.serving.faults import Closed
 from encoders.serving.lanes import Lane, Pace
 from encoders.serving.observer import NoObserver, Observer
@@ -39,6 +41,7 @@ class _Item:
     deadline: float
     arrived: float
     future: asyncio.Future[Any]
+    context: Context  # of who asks: the request's id and its span
 
 
 class Batcher:
@@ -107,15 +110,21 @@ class Batcher:
         now = monotonic()
         if deadline is not None and deadline <= now:
             raise TimeoutError
-        future = self._loop.create_future()
-        item = _Item(key, payload, lane, rows, inf if deadline is None else deadline, now, future)
+        with self._traced(self.name, lane is Lane.INTERACTIVE):  # not of each photo of a bulk stream
+            until, future = inf if deadline is None else deadline, self._loop.create_future()
+            return await self._settled(_Item(key, payload, lane, rows, until, now, future, copy_context()))
+
+    async def _settled(self, item: _Item) -> Any:
+        lane, future, now = item.lane, item.future, item.arrived
         with self._changed:
             if self._closed:
                 raise Closed(self._why())
             self._waiting[lane][item] = None
             self._asked = now if lane is Lane.INTERACTIVE else self._asked
             self._changed.notify()
-        timer = None if deadline is None else self._loop.call_later(deadline - now, _settle, future, TimeoutError())
+        timer = None
+        if item.deadline < inf:
+            timer = self._loop.call_later(item.deadline - now, _settle, future, TimeoutError())
         try:
             return await future
         finally:
@@ -139,16 +148,34 @@ class Batcher:
         try:
             while batch := self._take():
                 began = monotonic()
-                try:
-                    results = run(batch[0].key, [item.payload for item in batch])
-                    if len(results) != len(batch):
-                        raise RuntimeError(f"{self.name}: {len(results)} results for {len(batch)} items")
-                except Exception as error:
-                    results = [error] * len(batch)
+                for item in batch:
+                    if item.lane is Lane.INTERACTIVE:
+                        item.context.run(tracing.waited, f"{self.name} wait", began - item.arrived)
+                results = batch[0].context.run(self._results, run, batch)
                 self._loop.call_soon_threadsafe(self._done, batch, results, began, monotonic())
         except BaseException as error:  # whatever it was, nobody may wait for this thread any more
             with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
                 self._loop.call_soon_threadsafe(self._die, batch, error)
+
+    def _results(self, run: Runner, batch: list[_Item]) -> Sequence[Any]:
+        """Of one run, in the context of its first item: what is logged meanwhile bears that one's id."""
+        about = {"compsketch.items": len(batch), "compsketch.rows": sum(item.rows for item in batch)}
+        others = [item.context for item in batch[1:]]
+        try:
+            with self._traced(f"{self.name} batch", self._batch > 1, about, others):
+                results = run(batch[0].key, [item.payload for item in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{self.name}: {len(results)} results for {len(batch)} items")
+        except Exception as error:
+            return [error] * len(batch)
+        return results
+
+    @staticmethod
+    def _traced(
+        name: str, wanted: bool, about: tracing.Attributes | None = None, others: Sequence[Context] = ()
+    ) -> tracing.Span:
+        """A span, but for the engine's own checks, which are nobody's request."""
+        return tracing.span(name, about, links=others) if wanted and request.current() else tracing.OFF
 
     def _take(self) -> list[_Item]:
         """The next batch, when there is one; none: the stage is closed."""

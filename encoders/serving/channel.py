@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from encoders import tracing
 from encoders.errors import CompsketchError
+from encoders.request import HEADER, ongoing
 from encoders.serving.addresses import Address, Addresses
 from encoders.serving.calls import CallFailed
+from encoders.serving.encoder_pb2 import DESCRIPTOR
 from encoders.serving.encoder_pb2_grpc import EncoderStub
 
 __all__ = ["AsyncLink", "Credentials", "Link", "answers", "answers_async"]
@@ -29,6 +33,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", 256 * 2**20),
     ("grpc.max_send_message_length", 256 * 2**20),
 ]
+SERVICE = DESCRIPTOR.services_by_name["Encoder"].full_name
 RETRY_AFTER = "retry-after-ms"
 OVERTAKEN = "Internal error from Core"  # what grpc.aio makes of a status that comes while it sends
 
@@ -101,7 +106,7 @@ class Link:
     """
 
     def __init__(self, address: Address, credentials: Credentials) -> None:
-        self._metadata = credentials.metadata
+        self._address, self._metadata = address, credentials.metadata
         if address.secure:
             self._channel = grpc.secure_channel(address.target, credentials.channel(), OPTIONS)
         else:
@@ -110,17 +115,18 @@ class Link:
 
     def ask(self, method: str, request: Any, timeout: float) -> Any:
         """The answer to a unary call, within so many seconds. Raises CallFailed."""
-        try:
-            return getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise failed(error) from None
-        except ValueError as error:  # the channel was closed meanwhile
-            raise CallFailed("CANCELLED", str(error)) from None
+        with _asking(self._address, method):
+            try:
+                return getattr(self._stub, method)(request, timeout=timeout, metadata=_sent(self._metadata))
+            except grpc.RpcError as error:
+                raise failed(error) from None
+            except ValueError as error:  # the channel was closed meanwhile
+                raise CallFailed("CANCELLED", str(error)) from None
 
     def stream(self, method: str, requests: Iterator[Any]) -> Any:
         """A stream's call: its answers, to be read by `answers`, and `cancel`. Raises CallFailed."""
         try:
-            return getattr(self._stub, method)(requests, metadata=self._metadata)
+            return getattr(self._stub, method)(requests, metadata=_sent(self._metadata))
         except ValueError as error:
             raise CallFailed("CANCELLED", str(error)) from None
 
@@ -141,7 +147,7 @@ class AsyncLink:
     """The same on an event loop."""
 
     def __init__(self, address: Address, credentials: Credentials) -> None:
-        self._metadata = tuple(credentials.metadata)
+        self._address, self._metadata = address, credentials.metadata
         if address.secure:
             self._channel = grpc.aio.secure_channel(address.target, credentials.channel(), OPTIONS)
         else:
@@ -150,17 +156,18 @@ class AsyncLink:
 
     async def ask(self, method: str, request: Any, timeout: float) -> Any:
         """See `Link.ask`."""
-        try:
-            return await getattr(self._stub, method)(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise failed(error) from None
-        except grpc.aio.UsageError as error:  # the channel was closed meanwhile
-            raise CallFailed("CANCELLED", str(error)) from None
+        with _asking(self._address, method):
+            try:
+                return await getattr(self._stub, method)(request, timeout=timeout, metadata=_sent(self._metadata))
+            except grpc.RpcError as error:
+                raise failed(error) from None
+            except grpc.aio.UsageError as error:  # the channel was closed meanwhile
+                raise CallFailed("CANCELLED", str(error)) from None
 
     def stream(self, method: str, requests: AsyncIterator[Any]) -> Any:
         """See `Link.stream`."""
         try:
-            return getattr(self._stub, method)(requests, metadata=self._metadata)
+            return getattr(self._stub, method)(requests, metadata=_sent(self._metadata))
         except grpc.aio.UsageError as error:
             raise CallFailed("CANCELLED", str(error)) from None
 
@@ -176,6 +183,27 @@ async def answers_async(call: Any) -> AsyncIterator[Any]:
             yield answer
     except grpc.RpcError as error:
         raise failed(error) from None
+
+
+@contextmanager
+def _asking(address: Address, method: str) -> Iterator[None]:
+    """The span of one attempt at a unary call; a stream is part of the span that it begins in."""
+    name = f"{SERVICE}/{method}"
+    with tracing.span(name, {"rpc.system.name": "grpc", "rpc.method": name}, kind="client") as span:
+        span.set("server.address", address.host)
+        span.set("server.port", address.port)
+        try:
+            yield
+        except CallFailed as failure:
+            span.set("rpc.response.status_code", failure.status)
+            span.fail(failure.status)
+            raise
+
+
+def _sent(metadata: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What goes along with a call: who asks, for which request, and in which trace."""
+    with ongoing() as id:
+        return (*metadata, (HEADER, id), *tracing.injected())
 
 
 def failed(error: Any) -> CallFailed:

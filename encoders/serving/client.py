@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from encoders.errors import CompsketchError
+from encoders.request import ongoing
 from encoders.serving.addresses import Address, Addresses
 from encoders.serving.calls import Attempts, CallFailed, Rotation
 
@@ -223,7 +224,7 @@ class RemoteEncoder(Served):
         if few:
             return self._carry_out(self._session.few(kind, sources))
         rows = Rows(len(sources), kind.width)
-        with closing(self._stream(kind, sources)) as stream:
+        with ongoing(), closing(self._stream(kind, sources)) as stream:
             for place, outcome in stream:
                 rows.put(place, outcome)
         return rows.values
@@ -231,9 +232,10 @@ class RemoteEncoder(Served):
     def _carry_out(self, steps: Steps[T]) -> T:
         from encoders.serving.session import Done, Work, advance
 
-        step = advance(steps)
-        while not isinstance(step, Done):
-            step = advance(steps, step.run() if isinstance(step, Work) else self._ask(step.method, step.request))
+        with ongoing():
+            step = advance(steps)
+            while not isinstance(step, Done):
+                step = advance(steps, step.run() if isinstance(step, Work) else self._ask(step.method, step.request))
         return step.result
 
     def _ask(self, method: str, request: Any) -> Any:

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 import grpc
 
+from encoders import tracing
+from encoders.request import HEADER, request
 from encoders.serving.faults import Closed
 from encoders.serving.limits import InvalidRequest
 from encoders.serving.statuses import Unauthenticated, status_of
@@ -22,7 +24,6 @@ from encoders.serving.tokens import Tokens
 __all__ = ["Call", "Gate", "Tally", "current"]
 
 HEALTH = "/grpc.health.v1.Health/"  # what probes ask, which have no token
-MAX_REQUEST_ID = 128
 log = logging.getLogger(__name__)
 
 
@@ -32,13 +33,11 @@ class Call:
 
     Args:
         method: its name.
-        request_id: the client's own, from the metadata `x-request-id`.
         client: the name beside its token, or in its certificate, or its address.
         rows: that were answered.
     """
 
     method: str
-    request_id: str = ""
     client: str = ""
     rows: int = 0
 
@@ -113,11 +112,19 @@ class Gate(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _around(self, details: Any, context: Any) -> AsyncIterator[None]:
+        told = {name: value for name, value in details.invocation_metadata or () if isinstance(value, str)}
+        name = details.method.lstrip("/")
+        facts = {"rpc.system.name": "grpc", "rpc.method": name}
+        with request(told.get(HEADER, "")), tracing.span(name, facts, kind="server", carrier=told) as span:
+            async with self._counted(details, told, context, span):
+                yield
+
+    @asynccontextmanager
+    async def _counted(
+        self, details: Any, told: dict[str, str], context: Any, span: tracing.Span
+    ) -> AsyncIterator[None]:
         started = time.perf_counter()
-        told = dict(details.invocation_metadata or ())
-        call = Call(
-            details.method.rpartition("/")[2], str(told.get("x-request-id", ""))[:MAX_REQUEST_ID], _peer(context)
-        )
+        call = Call(details.method.rpartition("/")[2], _peer(context))
         current.set(call)
         self._under_way, self._last = self._under_way + 1, time.monotonic()
         self._idle.clear()
@@ -137,11 +144,14 @@ class Gate(grpc.aio.ServerInterceptor):
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+            span.set("rpc.response.status_code", code.name)
+            if code is not grpc.StatusCode.OK:
+                span.fail(code.name)
             self._ended(call, code, time.perf_counter() - started)
 
-    def _admit(self, call: Call, told: dict[str, Any]) -> None:
+    def _admit(self, call: Call, told: dict[str, str]) -> None:
         if self._tokens is not None:
-            name = self._tokens.name(str(told.get("authorization", "")))
+            name = self._tokens.name(told.get("authorization", ""))
             if name is None:
                 raise Unauthenticated("this server asks for a token: authorization: Bearer TOKEN")
             call.client = name
@@ -157,7 +167,7 @@ class Gate(grpc.aio.ServerInterceptor):
             "ms": round(seconds * 1000, 1),
             "code": code.name,
         }
-        log.info("call", extra={"fields": fields | ({"request_id": call.request_id} if call.request_id else {})})
+        log.info("call", extra={"fields": fields})
 
 
 async def _only(requests: AsyncIterator[Any]) -> Any:

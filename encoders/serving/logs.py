@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, TextIO
 
+from encoders import request, tracing
+
 __all__ = ["JsonLines", "json_log"]
 
 LOGGER = "encoders"
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON; the dict under `extra={"fields": …}` becomes members of its own."""
+    """A record as one line of JSON, with the ids of its request and of its trace, where it has any.
+
+    The dict under `extra={"fields": …}` becomes members of its own.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -25,6 +30,8 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
         }
+        ids = {"request_id": request.current(), "trace_id": tracing.trace_id()}
+        line.update({name: id for name, id in ids.items() if id})
         line.update(getattr(record, "fields", {}))
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

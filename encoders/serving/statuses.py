@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from encoders.errors import CompsketchError, SketchError
+from encoders.request import current
 from encoders.serving.faults import Busy, Closed, Rejected
 from encoders.serving.limits import InvalidRequest, RateLimited
 from encoders.serving.wire import WireError
@@ -73,11 +74,11 @@ def status_of(error: Exception) -> Status:
 
 
 def internal(error: Exception) -> str:
-    """Log an error that nobody foresaw; what its caller is told is a reference to it.
+    """Log an error that nobody foresaw; what its caller is told is a reference to it, the id of the request.
 
     The log has where it happened, and what it said if it speaks of the machine; other errors may quote what was sent.
     """
-    reference = secrets.token_hex(6)
+    reference = current() or secrets.token_hex(8)
     said = str(error) if isinstance(error, (OSError, RuntimeError, MemoryError)) else ""
     frames = "".join(traceback.format_tb(error.__traceback__))
     log.error(

@@ -51,12 +51,14 @@ def test_flag_beats_environment(file, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(VARIABLES))
 def test_every_setting_has_its_variable(file, monkeypatch, name) -> None:
-    value = {"device": "cuda:1", "runtime": "torch"}.get(name, "some_value")
+    value = {"device": "cuda:1", "runtime": "torch", "tracing": "1"}.get(name, "some_value")
     other = {"user": "password", "password": "user"}.get(name)  # they go together
     if other:
         monkeypatch.setenv(VARIABLES[other][0], "other")
 
     def plain(loaded):
+        if loaded is True:
+            return "1"
         return loaded.get_secret_value() if isinstance(loaded, SecretStr) else loaded
 
     monkeypatch.setenv(VARIABLES[name][0], value)

@@ -101,5 +101,6 @@ function lost(error, signal) {
 }
 
 function line(answer, response) {
-  return answer?.error ?? `The server answered ${response.status} ${response.statusText}`.trim() + ".";
+  const said = answer?.error ?? `The server answered ${response.status} ${response.statusText}`.trim() + ".";
+  return answer?.reference ? `${said} (reference ${answer.reference})` : said; // the id under which its log says more
 }
