@@ -43,8 +43,10 @@ from compsketch_milvus.shard import Shard
 from compsketch_milvus.sources import Source, is_countable, iterate
 from compsketch_milvus.sources.access import Access
 from compsketch_milvus.tally import Failure, IngestProgress, IngestSummary, Tally
+from encoders import tracing
 from encoders.errors import ImageError
 from encoders.images import Limits, Photo
+from encoders.request import ongoing
 
 if TYPE_CHECKING:
     from compsketch_milvus.features import FeatureStore
@@ -87,6 +89,7 @@ def ingest(
     backoff: Backoff | None = None,
     keep_features: FeatureStore | None = None,
     allow_private: bool = False,
+    stored: Callable[[Sequence[PhotoVector]], None] | None = None,
 ) -> IngestSummary:
     """Index the photos of a source.
 
@@ -107,6 +110,7 @@ def ingest(
         backoff: how long to try again while the server is away or busy.
         keep_features: where the photos' features are kept, too; what it does not hold is encoded again.
         allow_private: whether URLs may lead to addresses that are not of the public internet; see `access`.
+        stored: called with photos that the collection has just acknowledged, on the thread that writes.
 
     Raises:
         SourceError: the source is no good, and nothing was read from it; or `rejects` cannot be written.
@@ -117,6 +121,8 @@ def ingest(
     if batch_size < 1 or decoders < 1:
         raise SourceError(f"batch_size {batch_size}, decoders {decoders}: both must be at least 1")
     with ExitStack() as stack:
+        stack.enter_context(ongoing())
+        stack.enter_context(tracing.span("compsketch ingest"))
         if rejects is not None and _real(rejects) in _files(source):
             raise SourceError(f"{rejects}: is the source itself; give another file for what fails this time")
         log = stack.enter_context(Rejects(rejects)) if rejects is not None else None
@@ -133,6 +139,7 @@ def ingest(
             stop=stop,
             backoff=backoff or Backoff(),
             kept=keep_features,
+            stored=stored,
         ).run()
 
 
@@ -154,10 +161,11 @@ class _Ingest:
         stop: Stop | None,
         backoff: Backoff,
         kept: FeatureStore | None,
+        stored: Callable[[Sequence[PhotoVector]], None] | None,
     ) -> None:
         self.collection, self.source, self.batch_size, self.decoders = collection, source, batch_size, decoders
         self.force, self.progress, self.access, self.shard = force, progress, access, shard
-        self.tally, self.stop, self.kept = tally, stop, kept
+        self.tally, self.stop, self.kept, self.stored = tally, stop, kept, stored
         self.size: int = collection.encoder.image_size
         self.records: Channel[ImageRecord] = Channel(stages.CHUNK_BYTES, weigh=stages.weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
@@ -320,6 +328,8 @@ class _Ingest:
 
         self.writing(upsert)
         self.tally.wrote(batch)
+        if self.stored is not None:
+            self.stored(batch)
 
     def flush(self) -> None:
         with self.client_lock:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compsketch_milvus.records import ImageRecord, PhotoVector
@@ -13,9 +13,11 @@ from compsketch_milvus.records import ImageRecord, PhotoVector
 if TYPE_CHECKING:
     from compsketch_milvus.rejects import Rejects
 
-__all__ = ["MAX_FAILURES", "Failure", "IngestProgress", "IngestSummary", "Tally"]
+__all__ = ["MAX_FAILURES", "REASONS", "Failure", "IngestProgress", "IngestSummary", "Tally"]
 
 MAX_FAILURES = 10_000
+# What keeps a photo out: its source refuses it; it cannot be had, decoded or encoded; Milvus refuses its row.
+REASONS = ("source", "photo", "row")
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Failure:
 class IngestProgress:
     """How far an ingest is; `total` is None until the source has been counted, or where it can be read only once.
 
-    `status` says what it is waiting for, or that it is finishing early; empty while all goes well.
+    `status` says what it is waiting for, or that it is finishing early; empty while all goes well. `reasons` counts the
+    failed photos by `REASONS`.
     """
 
     read: int
@@ -40,6 +43,12 @@ class IngestProgress:
     total: int | None
     seconds: float
     status: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for a server that is away or busy."""
+        return "waiting for " in self.status
 
     @property
     def rate(self) -> float:
@@ -89,7 +98,8 @@ class Tally:
     def __init__(self, rejects: Rejects | None = None) -> None:
         self.total: int | None = None
         self._rejects = rejects
-        self._read = self._indexed = self._skipped = self._failed = 0
+        self._read = self._indexed = self._skipped = 0
+        self._reasons = dict.fromkeys(REASONS, 0)
         self._failures: list[Failure] = []
         self._under_way: set[str] = set()
         self._started = time.monotonic()
@@ -135,7 +145,7 @@ class Tally:
             self._rejects.add(record, reason)
         with self._lock:
             self._under_way.remove(record.id)
-            self._count_failure(record.source, reason)
+            self._count_failure(record.source, reason, "row" if isinstance(record, PhotoVector) else "photo")
 
     def refuse(self, record: ImageRecord, reason: str) -> None:
         """Take and end a photo that its source refuses."""
@@ -143,10 +153,14 @@ class Tally:
             self._rejects.add(record, reason)
         with self._lock:
             self._read += 1
-            self._count_failure(record.source, reason)
+            self._count_failure(record.source, reason, "source")
 
-    def _count_failure(self, source: str, reason: str) -> None:
-        self._failed += 1
+    @property
+    def _failed(self) -> int:
+        return sum(self._reasons.values())
+
+    def _count_failure(self, source: str, reason: str, kind: str) -> None:
+        self._reasons[kind] += 1
         if len(self._failures) < MAX_FAILURES:
             self._failures.append(Failure(source, reason))
 
@@ -154,7 +168,8 @@ class Tally:
         """The counts as they are now."""
         with self._lock:
             seconds = time.monotonic() - self._started
-            return IngestProgress(self._read, self._indexed, self._skipped, self._failed, self.total, seconds, status)
+            counts = self._read, self._indexed, self._skipped, self._failed, self.total
+            return IngestProgress(*counts, seconds, status, dict(self._reasons))
 
     def summary(self) -> IngestSummary:
         """The counts at the end."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,8 +27,10 @@ from compsketch_milvus.sources.naming import file_record, is_photo, source_id
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
+    from compsketch_milvus.records import PhotoVector
+    from compsketch_milvus.tally import IngestProgress
 
-__all__ = ["Watch", "WatchSummary"]
+__all__ = ["NoObserver", "Observer", "Watch", "WatchSummary"]
 
 MAX_WAITING = 10_000  # paths; beyond, the whole folder is compared
 MAX_FAILED = 10_000  # photos remembered as no good, so that they are not tried and told again and again
@@ -44,6 +46,40 @@ class Stop(Protocol):
     """What tells a watch to end, such as a threading.Event."""
 
     def is_set(self) -> bool: ...
+
+
+class Observer(Protocol):
+    """Hears what a watch does, as for metrics; must not block or raise."""
+
+    def running(self) -> AbstractContextManager[Callable[[IngestProgress], None]]:
+        """Around each ingest of files that may have changed; gives that one's `progress`."""
+
+    def stored(self, photos: Sequence[PhotoVector]) -> None:
+        """The rows of these photos have been acknowledged; called on another thread."""
+
+    def deleted(self, rows: int) -> None:
+        """So many rows of files that have gone were deleted."""
+
+    def in_step(self) -> None:
+        """Nothing is left to do that is known of; told again and again while that is so."""
+
+
+class NoObserver:
+    """An observer that lets everything pass."""
+
+    @contextmanager
+    def running(self) -> Iterator[Callable[[IngestProgress], None]]:
+        """See `Observer`."""
+        yield lambda now: None
+
+    def stored(self, photos: Sequence[PhotoVector]) -> None:
+        """See `Observer`."""
+
+    def deleted(self, rows: int) -> None:
+        """See `Observer`."""
+
+    def in_step(self) -> None:
+        """See `Observer`."""
 
 
 @dataclass
@@ -79,6 +115,7 @@ class Watch:
         allow_empty: delete all rows below a folder that holds no photo, or is not there any more.
         stop: ends the watch once it is set; a batch that is under way is stored.
         tell: is given lines for the person who watches.
+        observe: hears what is done.
 
     Raises:
         SourceError: there is no such folder.
@@ -95,9 +132,11 @@ class Watch:
         allow_empty: bool = False,
         stop: Stop | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        observe: Observer | None = None,
     ) -> None:
         self.collection, self.batch_size, self.settle, self.rescan = collection, batch_size, settle, rescan
         self.allow_empty, self.stop, self.tell = allow_empty, stop, tell
+        self.observe: Observer = observe or NoObserver()
         self.root = Path(folder).expanduser().resolve()
         if not self.root.is_dir():
             raise SourceError(f"{folder}: no such folder to watch; check the path, and whether it is mounted")
@@ -145,6 +184,8 @@ class Watch:
                     self._compare_at = time.monotonic() + self.rescan
                     self.compare(self.root)
                     compared = True
+                if compared and not self._waiting:
+                    self.observe.in_step()
             except (IngestError, ServerError) as error:
                 self.tell(f"{error}; trying again in {RETRY_SECONDS:g} s")
                 self._compare_at = time.monotonic() + RETRY_SECONDS
@@ -238,7 +279,14 @@ class Watch:
 
     def _index(self, records: Iterator[ImageRecord]) -> None:
         """Index what is new or changed; what was no good and has not changed is not tried again."""
-        done = self.collection.ingest(self._untried(records), batch_size=self.batch_size, stop=self.stop)
+        with self.observe.running() as progress:
+            done = self.collection.ingest(
+                self._untried(records),
+                batch_size=self.batch_size,
+                stop=self.stop,
+                progress=progress,
+                stored=self.observe.stored,
+            )
         self.summary.indexed += done.indexed
         if done.indexed:
             self.tell(f"{done.indexed} indexed")
@@ -302,6 +350,7 @@ class Watch:
             return
         deleted = self.collection.delete([source_id(source) for source in gone])
         self.summary.deleted += deleted
+        self.observe.deleted(deleted)
         self.tell(f"{deleted} deleted")
         for source in gone:
             self._forget(source)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.scraping import MetricsHost, MetricsPort, scraped_at
 from compsketch_milvus.errors import CompsketchError
-from compsketch_milvus.terminal import DONE, FAILURES, StageBar, command, emit, note
+from compsketch_milvus.terminal import DONE, FAILURES, StageBar, command, emit, lasting, note
 
 if TYPE_CHECKING:
     from compsketch_milvus.canary.metrics import CanaryMetrics
@@ -71,7 +70,7 @@ def prepare(
 
 
 @canary.command()
-@command
+@lasting
 def run(
     file: File,
     uri: Uri = None,
@@ -83,10 +82,8 @@ def run(
     every: Annotated[
         float | None, typer.Option(min=0.1, metavar="SECONDS", help="Ask again so often, until SIGTERM or Ctrl-C")
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Answer Prometheus at this port; 0 takes a free one")
-    ] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of the metrics")] = "127.0.0.1",
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     as_json: Json = False,
 ) -> int:
     """Ask a canary's queries as people search, and compare with its exact answers; status 1 where recall is too low.
@@ -104,12 +101,18 @@ def run(
         answer = Rounds(file, open, floor=floor).once()
         emit(answer, as_json, lambda: typer.echo(words(answer)))
         return DONE if answer["good"] else FAILURES
-    with _AtOnce(), _metrics(name, floor, metrics_host, metrics_port) as metrics:
+    with _AtOnce(), scraped_at(metrics_host, metrics_port, partial(_metrics, name, floor)) as metrics:
         rounds = Rounds(file, open, floor=floor, metrics=metrics, tell=note)
         rounds.go_on(every)
     told = rounds.summary
     emit(told, as_json, lambda: typer.echo("{rounds} rounds, {low} low, {unanswered} unanswered".format(**told)))
     return DONE
+
+
+def _metrics(collection: str, floor: float) -> CanaryMetrics:
+    from compsketch_milvus.canary.metrics import CanaryMetrics
+
+    return CanaryMetrics(collection, floor)
 
 
 class _AtOnce:
@@ -130,18 +133,3 @@ class _AtOnce:
     ) -> bool:
         signal.signal(signal.SIGTERM, self._before)
         return self._asked and kind is KeyboardInterrupt
-
-
-@contextmanager
-def _metrics(collection: str, floor: float, host: str, port: int | None) -> Iterator[CanaryMetrics | None]:
-    """What tells Prometheus, where it is to be told."""
-    if port is None:
-        yield None
-        return
-    from compsketch_milvus.canary.metrics import CanaryMetrics
-    from encoders.serving.scraping import scraped
-
-    metrics = CanaryMetrics(collection, floor)
-    with scraped(metrics.registry, host, port) as taken:
-        note(f"metrics at http://{host}:{taken}/metrics")
-        yield metrics

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +13,15 @@ import typer
 
 from compsketch_milvus.commands.info import IndexParams, IndexType, index_parameters
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
+from compsketch_milvus.commands.scraping import MetricsHost, MetricsPort, scraped_at
 from compsketch_milvus.errors import IngestError
 from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command, emit, note, refuse
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from compsketch_milvus.tally import IngestSummary
+    from compsketch_milvus.metrics import IngestMetrics
+    from compsketch_milvus.tally import IngestProgress, IngestSummary
 
 __all__ = ["Drain", "ingest", "ingest_json", "note_failures", "print_broken"]
 
@@ -65,6 +69,8 @@ def ingest(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Let URLs lead to private addresses, such as those of this network")
     ] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     as_json: Json = False,
 ) -> int:
     """Index photos; run it again to add what is new. A bad photo is reported, and the others go on.
@@ -80,6 +86,7 @@ def ingest(
     source = _checked(sources, allow_private)
     with (
         Drain() as drain,
+        scraped_at(metrics_host, metrics_port, _metrics) as metrics,
         open_collection(
             uri,
             collection,
@@ -91,13 +98,14 @@ def ingest(
             partition_key=partition_key,
         ) as photos,
         IngestBar() as bar,
+        _reported(bar, metrics) as progress,
     ):
         try:
             summary = photos.ingest(
                 source,
                 batch_size=batch_size,
                 force=force,
-                progress=bar,
+                progress=progress,
                 shard=share,
                 rejects=rejects,
                 stop=drain,
@@ -113,6 +121,27 @@ def ingest(
             return FAILURES
     emit(ingest_json(summary), as_json, lambda: _print_ingest(summary))
     return FAILURES if summary.failed else 0
+
+
+def _metrics() -> IngestMetrics:
+    from compsketch_milvus.metrics import IngestMetrics
+
+    return IngestMetrics()
+
+
+@contextmanager
+def _reported(bar: IngestBar, metrics: IngestMetrics | None) -> Iterator[Callable[[IngestProgress], None]]:
+    """The progress of one ingest, to people, and to Prometheus where it asks."""
+    if metrics is None:
+        yield bar
+        return
+    with metrics.running() as counted:
+
+        def both(now: IngestProgress) -> None:
+            bar(now)
+            counted(now)
+
+        yield both
 
 
 class Drain:

@@ -10,15 +10,17 @@ import typer
 
 from compsketch_milvus.commands.ingest import Drain
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri, open_collection
-from compsketch_milvus.terminal import FAILURES, INTERRUPTED, command, emit, note
+from compsketch_milvus.commands.scraping import MetricsHost, MetricsPort, scraped_at
+from compsketch_milvus.terminal import FAILURES, INTERRUPTED, emit, lasting, note
 
 if TYPE_CHECKING:
+    from compsketch_milvus.metrics import WatchMetrics
     from compsketch_milvus.watch import Watch
 
 __all__ = ["watch"]
 
 
-@command
+@lasting
 def watch(
     folder: Annotated[Path, typer.Argument(help="The folder of photos", show_default=False)],
     uri: Uri = None,
@@ -36,6 +38,8 @@ def watch(
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Delete all its photos where the folder holds none any more")
     ] = False,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     as_json: Json = False,
 ) -> int:
     """Keep a collection in step with a folder: photos added, changed, moved and deleted. The files stay as they are.
@@ -45,7 +49,11 @@ def watch(
     from compsketch_milvus.watch import Watch
 
     started = time.monotonic()
-    with Drain() as drain, open_collection(uri, collection, token, encoder, create=True) as photos:
+    with (
+        Drain() as drain,
+        scraped_at(metrics_host, metrics_port, _metrics) as metrics,
+        open_collection(uri, collection, token, encoder, create=True) as photos,
+    ):
         watching = Watch(
             photos,
             folder,
@@ -55,6 +63,7 @@ def watch(
             allow_empty=allow_empty,
             stop=drain,
             tell=note,
+            observe=metrics,
         )
         status = 0
         try:
@@ -66,6 +75,12 @@ def watch(
     answer = _summary(watching, time.monotonic() - started)
     emit(answer, as_json, lambda: typer.echo(_words(answer)))
     return status or (FAILURES if answer["failed"] or answer["kept"] or answer["unsettled"] else 0)
+
+
+def _metrics() -> WatchMetrics:
+    from compsketch_milvus.metrics import WatchMetrics
+
+    return WatchMetrics()
 
 
 def _summary(watching: Watch, seconds: float) -> dict[str, Any]:

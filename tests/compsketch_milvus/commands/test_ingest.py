@@ -6,7 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
+import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -145,3 +149,41 @@ def test_where_no_one_watches_waiting_is_said_once_and_then_now_and_then(capsys)
         capsys.readouterr().err.splitlines()
         == ["ingest: 8 photos: 5 indexed, 2 skipped, 1 failed, 0.8/s; waiting for 1 s"] * 2
     )
+
+
+@pytest.mark.parametrize("command", [("ingest",), ("watch", "--once", "--settle", "0")])
+def test_prometheus_is_answered_while_it_runs(program, photos, toy_encoder, monkeypatch, command):
+    encode, seen = toy_encoder.encode_images, []
+
+    def asked(images):
+        seen.append(re.search(r"metrics at (http://127\.0\.0\.1:\d+/metrics)", program.capsys.readouterr().err)[1])
+        with urllib.request.urlopen(seen[0]) as answer:
+            seen.append(answer.read().decode())
+        return encode(images)
+
+    monkeypatch.setattr(toy_encoder, "encode_images", asked)
+    assert program(command[0], photos, *command[1:], "--metrics-port", 0) == 0
+    address, text = seen
+    assert "compsketch_ingest_running 1.0" in text
+    assert 'compsketch_ingest_photos_total{state="indexed"} 0.0' in text
+    assert ("compsketch_watch_in_step_timestamp_seconds" in text) is (command[0] == "watch")
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(address)
+
+
+def test_a_port_that_is_taken_is_refused_before_an_encoder_is_loaded(program, photos, monkeypatch):
+    monkeypatch.setattr("compsketch_milvus.encoder.connect", lambda *_, **__: pytest.fail("an encoder was loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program.refused(
+            f"metrics cannot be had at 127.0.0.1:{port} .*--metrics-port", "ingest", photos, "--metrics-port", port
+        )
+
+
+@pytest.mark.parametrize("command", ["ingest", "watch"])
+def test_metrics_without_their_extra_name_it(program, photos, monkeypatch, command):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "compsketch_milvus.metrics", raising=False)
+    monkeypatch.delitem(sys.modules, "encoders.serving.scraping", raising=False)
+    words = r'this needs prometheus_client, which is not installed: pip install "compsketch-milvus\[metrics\]"'
+    program.refused(words, command, photos, "--metrics-port", 0)
