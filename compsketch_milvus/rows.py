@@ -18,10 +18,13 @@ __all__ = [
     "MESSAGE_BYTES",
     "MESSAGE_ROWS",
     "PARTITION_KEY_BYTES",
+    "SCHEMA_FIELDS",
     "batches",
     "check_id",
     "check_partition_key",
+    "checked_row",
     "size_of",
+    "to_json",
 ]
 
 MESSAGE_BYTES = 32 * 1024 * 1024  # Milvus refuses 64 MB
@@ -50,7 +53,7 @@ def batches(
     size = 0
     for record in records:
         try:
-            row, weight = _row(record, dim, partition_key)
+            row, weight = checked_row(record, dim, partition_key)
         except CollectionError:
             if rows:
                 yield list(rows.values())
@@ -87,8 +90,12 @@ def check_partition_key(name: str) -> None:
         )
 
 
-def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict[str, Any], int]:
-    """The row, and a bound on its bytes in a message."""
+def checked_row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict[str, Any], int]:
+    """The row, and a bound on its bytes in a message.
+
+    Raises:
+        CollectionError: the record does not fit.
+    """
     check_id(record.id)
     name = f"photo {record.id!r}"
     try:
@@ -125,7 +132,12 @@ def _row(record: PhotoVector, dim: int, partition_key: str | None) -> tuple[dict
 
 def size_of(fields: Mapping[str, Any]) -> int:
     """Bytes of fields as JSON. Raises TypeError, ValueError where they cannot be kept as that."""
-    return len(_JSON.encode(fields).encode("utf-8")) if fields else 2
+    return len(to_json(fields).encode("utf-8")) if fields else 2
+
+
+def to_json(fields: Mapping[str, Any]) -> str:
+    """Fields as Milvus keeps them. Raises TypeError, ValueError where they cannot be kept as that."""
+    return _JSON.encode(fields)
 
 
 def _check_partition(name: str, key: str, value: Any) -> None:
