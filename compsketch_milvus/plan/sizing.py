@@ -83,9 +83,8 @@ class _Sizing:
         if given.keep_features:
             yield Need("kept features", "bytes", self.kept_features, "parquet in half precision")
         yield Need("memory of a replica", "bytes", self.memory(self.photos), "of a server that has loaded them")
-        yield Need(
-            "query nodes", "machines", self.nodes, "memory with --growth by --fill of --node-memory, x --replicas"
-        )
+        how = f"of {given.node_memory:g} GiB: memory with --growth by --fill of that, x --replicas"
+        yield Need("query nodes", "machines", self.nodes, how)
         if given.gpu:
             yield Need("GPU memory of a replica", "bytes", self.gpu_memory, "the index and a pool on each GPU")
             how = f"of {given.gpu_memory:g} GiB, one a node: the index with --growth by what --gpu-pool leaves"

@@ -19,7 +19,7 @@ def vectors() -> np.ndarray:
 
 def test_an_exact_search_finds_its_own_exact_answers(vectors: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "vectors.npy", vectors)
-    found = _cost(Flat(), tmp_path / "vectors.npy", vectors[:5], 30)
+    found = _cost(Flat(), tmp_path / "vectors.npy", vectors[:5])
     assert found.recall == 1
     assert found.found[:, 0].tolist() == [0, 1, 2, 3, 4]
     assert 64 <= found.index_bytes < 65  # 16 numbers of 4 bytes, and the file's head
@@ -28,7 +28,7 @@ def test_an_exact_search_finds_its_own_exact_answers(vectors: np.ndarray, tmp_pa
 
 def test_codes_find_less_and_take_less(vectors: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "vectors.npy", vectors)
-    found = _cost(Factory("PCA8,IVF4,PQ4x4", 1), tmp_path / "vectors.npy", vectors[:5], 30)
+    found = _cost(Factory("PCA8,IVF4,PQ4x4", 1), tmp_path / "vectors.npy", vectors[:5])
     assert found.recall < 1
     assert -1 in found.found  # one list of four has fewer than the 200 that are asked for
 

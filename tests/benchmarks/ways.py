@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +23,8 @@ from tests.benchmarks.given import Vectors, photo
 from tests.benchmarks.test_scale import SEGMENTS, size_of
 from tests.integration.standalone import Standalone
 
-SHOWN, CLIENTS, WARM = 10, 4, 20
+SHOWN, CLIENTS = 10, 4
+ASKED, WARM = 200, 20  # queries against the clock, at most, and before it
 
 
 @dataclass
@@ -46,8 +47,8 @@ class Built:
 class Way(Protocol):
     """How photos are searched."""
 
-    def built(self, vectors: np.ndarray, folder: Path) -> Iterator[Built]:
-        """Index vectors (n, d); a context manager."""
+    def built(self, vectors: np.ndarray, folder: Path) -> AbstractContextManager[Built]:
+        """Index vectors (n, d), with a folder for files of its own."""
         ...
 
 
@@ -72,20 +73,19 @@ class Factory:
     Attributes:
         spec: for `faiss.index_factory`.
         nprobe: lists that a query looks into.
-        training: a file of the vectors that it learns from; None: those that it indexes.
+        training: the vectors that it learns from; None: those that it indexes.
     """
 
     spec: str
     nprobe: int
-    training: Path | None = None
+    training: np.ndarray | None = None
 
     @contextmanager
     def built(self, vectors: np.ndarray, folder: Path) -> Iterator[Built]:
         import faiss
 
         index = faiss.index_factory(vectors.shape[1], self.spec, faiss.METRIC_L2)
-        learnt = vectors if self.training is None else np.load(self.training, mmap_mode="r")
-        index.train(np.ascontiguousarray(learnt, np.float32))
+        index.train(np.ascontiguousarray(vectors if self.training is None else self.training, np.float32))
         index.add(np.ascontiguousarray(vectors, np.float32))
         faiss.extract_index_ivf(index).nprobe = self.nprobe
         yield _in_process(index, folder)
@@ -176,25 +176,26 @@ class Cost:
     found: np.ndarray
 
 
-def cost(way: Way, vectors: Path, queries: np.ndarray, asked: int) -> Cost:
+def cost(way: Way, vectors: np.ndarray, queries: np.ndarray) -> Cost:
     """Measure a way in a process of its own, so that memory is its own.
 
     Args:
         way: what to measure.
-        vectors: a file of (n, d) float32 unit vectors.
+        vectors: (n, d) float32 unit vectors.
         queries: (Q, d) unit vectors.
-        asked: how many of them are timed.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_cost, way, vectors, queries, asked).result()
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(file := Path(folder) / "vectors.npy", vectors)
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_cost, way, file, queries).result()
 
 
-def _cost(way: Way, file: Path, queries: np.ndarray, asked: int) -> Cost:
+def _cost(way: Way, file: Path, queries: np.ndarray) -> Cost:
     vectors, queries = np.load(file, mmap_mode="r"), np.ascontiguousarray(queries, np.float32)
-    timed = [queries[number % len(queries)] for number in range(asked)]
+    timed = [*queries, *queries][:ASKED]
     with tempfile.TemporaryDirectory() as folder:
         before, started = _own_memory(), time.perf_counter()
-        with way.built(vectors, Path(folder)) as built:  # type: ignore[attr-defined]
+        with way.built(vectors, Path(folder)) as built:
             seconds, memory = time.perf_counter() - started, _own_memory() - before + built.server_memory
             for query in timed[:WARM]:
                 built.search(query, SHOWN)
