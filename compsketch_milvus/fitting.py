@@ -20,6 +20,7 @@ from compsketch_milvus.sources.walk import Row, dynamic, record_of, rows
 from compsketch_milvus.tally import Failure
 from encoders.errors import ImageError
 from encoders.images import Limits, load_photo
+from encoders.spool import spooled
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -37,7 +38,7 @@ class Sample:
     """Features of some of a collection's photos.
 
     Args:
-        features: (N, F) float16.
+        features: (N, F) float16, mapped from the disk.
         rows: photos of the collection, of which these were drawn.
         kept: how many of the N were kept features; the others were encoded anew.
         unread: photos that were drawn and could not be read any more, each with its reason.
@@ -80,7 +81,8 @@ def fit_projection(
     Args:
         collection: opened with the encoder of `bundle`.
         bundle: whose networks are kept. Calibration and metrics do not carry over.
-        samples: photos, at most; 256 is the least, and 8000 take some minutes of decomposition on 2 cores.
+        samples: photos, at most; 256 is the least. Memory does not grow with them but for some 1 KB each;
+            a temporary file holds 2 F bytes of each, which is read 3 or 4 times.
         dim: d of the new vectors; None for the bundle's.
         m: bytes of the product quantiser to rotate for; divides `dim`.
         seed: of the sample and of OPQ.
@@ -118,27 +120,35 @@ def sample_features(
     features: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Sample:
-    """Features of photos of a collection, each as likely as any other; from kept ones, else from sources."""
+    """Features of photos of a collection, each as likely as any other; from kept ones, else from sources.
+
+    They go to a temporary file as they come (`encoders.spool`). Memory holds a part of the kept ones or a batch of
+    photos, and the rows that were drawn: some 1 KB a photo.
+    """
     say = progress or (lambda stage, done, total: None)
     encoder = collection.encoder
     if not isinstance(encoder, Projecting):
         raise CompsketchError(f"encoder {encoder.name!r} gives no features to fit on: use a bundle on this machine")
     store = None if features is None else FeatureStore(features, encoder)
     total, drawn = _draw(collection, samples, seed)
-    found = np.zeros((len(drawn), encoder.features), np.float16)
-    kept, unread = 0, []
     lacking = dict(drawn)
-    for id, row in _kept(store, drawn) if store is not None else ():
-        del lacking[id]
-        found[kept] = row
-        kept += 1
-    used = kept
-    for batch, failures in _encoded(collection, list(lacking.values())):
-        found[used : used + len(batch)] = batch
-        used += len(batch)
-        unread += failures
-        say("photos", used + len(unread), len(drawn))
-    return Sample(found[:used], total, kept, unread)
+    unread: list[Failure] = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for ids, found in _kept(store, drawn) if store is not None else ():
+            for id in ids:
+                del lacking[id]
+            say("kept features", len(drawn) - len(lacking), len(drawn))
+            yield found
+        done = len(drawn) - len(lacking)
+        for found, failures in _encoded(collection, list(lacking.values())):
+            unread.extend(failures)
+            done += len(found) + len(failures)
+            say("photos", done, len(drawn))
+            yield found
+
+    embedded = spooled(blocks(), encoder.features)
+    return Sample(embedded, total, len(drawn) - len(lacking), unread)
 
 
 def _draw(collection: SketchCollection, samples: int, seed: int) -> tuple[int, dict[str, Row]]:
@@ -155,15 +165,15 @@ def _draw(collection: SketchCollection, samples: int, seed: int) -> tuple[int, d
     return seen, {row["id"]: row for row in drawn}
 
 
-def _kept(store: FeatureStore, drawn: dict[str, Row]) -> Iterator[tuple[str, np.ndarray]]:
-    """The features that are kept of the photos as they are in the collection: (F,) each, the newest."""
+def _kept(store: FeatureStore, drawn: dict[str, Row]) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The features that are kept of the photos as they are in the collection, the newest: ids and (B, F), by part."""
     wanted = {id: facts(row["source"], dynamic(row)) for id, row in drawn.items()}
     for part in store.parts():
         places = {photo.id: n for n, photo in enumerate(part.photos()) if wanted.get(photo.id) == photo.facts}
         if places:
-            for id, row in zip(places, part.features(list(places.values())), strict=True):
+            for id in places:
                 del wanted[id]
-                yield id, row
+            yield list(places), part.features(list(places.values()))
 
 
 def _encoded(collection: SketchCollection, drawn: list[Row]) -> Iterator[tuple[np.ndarray, list[Failure]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from encoders.images import load_photo
 from encoders.indexing import GRID, IndexingBranch
 from encoders.projection import Projection, fit
 from encoders.runtimes import Normalise, compile_module
+from encoders.spool import spooled
 from encoders.training import spatial as stage2
 from encoders.training.asking import held_out_queries
 from encoders.training.checkpoints import load_result
@@ -45,16 +46,15 @@ class Config:
     seed: int = 0
 
 
-def embed_photos(branch: IndexingBranch, paths: Sequence[Path], threads: int, device: str = "cpu") -> np.ndarray:
-    """E_I of photos, (N, 49 D) float32."""
+def embed_photos(
+    branch: IndexingBranch, paths: Sequence[Path], threads: int, device: str = "cpu"
+) -> Iterator[np.ndarray]:
+    """E_I of photos, blocks of at most 16, (B, 49 D) float32."""
     size = branch.config.image_size
     network = torch.nn.Sequential(Normalise(branch.spec.mean, branch.spec.std), branch, torch.nn.Flatten()).eval()
     run = compile_module(network, np.zeros((1, size, size, 3), np.uint8), threads=threads, device=device)
-    embedded = np.zeros((len(paths), GRID * GRID * branch.channels), np.float32)
     for start in range(0, len(paths), 16):
-        batch = paths[start : start + 16]
-        embedded[start : start + len(batch)] = run(np.stack([load_photo(path, size).pixels for path in batch]))
-    return embedded
+        yield run(np.stack([load_photo(path, size).pixels for path in paths[start : start + 16]]))
 
 
 def train(config: Config, second: stage2.Config, work: Work, first: Path | None = None) -> Path:
@@ -83,7 +83,8 @@ def train(config: Config, second: stage2.Config, work: Work, first: Path | None 
         log = Log(work.out / "projection.jsonl", config)
         paths = [*data.photos, *data.labelled, *data.unlabelled]
         chosen = np.random.default_rng(config.seed).permutation(len(paths))[: config.samples]
-        sample = embed_photos(model.image, [paths[i] for i in chosen], work.threads, str(device))
+        embedded = embed_photos(model.image, [paths[i] for i in chosen], work.threads, str(device))
+        sample = spooled(embedded, GRID * GRID * model.image.channels)
         projection = fit(sample, config.dim, config.m, config.seed)
         views = stage2.held_out_views(unseen, model.image, second, work)
         check = held_out_queries(source, views, second.seed)

@@ -17,7 +17,8 @@ from encoders.evaluation.scores import DEEP
 from encoders.evaluation.tables.figures import mean, ratio, scored, unit
 from encoders.evaluation.tables.study import TAU, Study
 from encoders.evaluation.tables.table import Cell, Table
-from encoders.projection import Projection, opq_rotation, principal_axes
+from encoders.moments import principal_axes
+from encoders.projection import Projection, opq_rotation
 
 BYTES = (8, 16, 32, 64)
 DIMS = (64, 128, 256, 512)
@@ -84,14 +85,15 @@ def table(study: Study, dims: tuple[int, ...] = DIMS, dim: int = DIM) -> Table:
     sample = photos[held_out:]
     rng = np.random.default_rng(study.seed)
     sample = sample[rng.permutation(len(sample))[:SAMPLES]]
-    centre, axes, _ = principal_axes(sample, max(dims))
+    pca = principal_axes(sample, max(dims))
     full = rank(unit(queries), unit(photos), DEEP)
     rows = [_row(study, ("exact", photos.shape[1], 4 * photos.shape[1], None, None, None), full, full)]
     spaces: dict[tuple[int, int | None], tuple[np.ndarray, np.ndarray]] = {}
     exact: dict[int, np.ndarray] = {}
     for done, d in enumerate(dims, start=1):
-        pca = Projection(axes[:d].astype(np.float32), (-axes[:d] @ centre).astype(np.float32))
-        spaces[d, None] = pca.apply(queries), pca.apply(photos)
+        axes = pca.axes[:d]
+        shorter = Projection(axes.astype(np.float32), (-axes @ pca.mean).astype(np.float32))
+        spaces[d, None] = shorter.apply(queries), shorter.apply(photos)
         exact[d] = rank(*spaces[d, None], DEEP)
         rows.append(_row(study, ("exact", d, 4 * d, None, None, None), exact[d], full))
         study.progress("exact search", done, len(dims))

@@ -107,7 +107,7 @@ def _judge(study: Study, wanted: spatial.Config, result: Path, budget: Budget) -
     model = spatial.Model(wanted, channels, len(vocabulary), pretrained=False)
     model.load_state_dict(torch.load(result, weights_only=True)["weights"])
     model.eval()
-    photos = embed_photos(model.image, study.unseen.paths, budget.threads)
+    photos = np.concatenate([*embed_photos(model.image, study.unseen.paths, budget.threads)])
     sketches = [query.sketch for query in study.unseen.queries]
     vectors = [study.encoder.embed_objects(sketch.objects) for sketch in sketches]
     queries = spatial.embed(model.f_t, query_tensors(vectors, [sketch.boxes for sketch in sketches]))
