@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -34,7 +33,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compsketch_milvus import stages
-from compsketch_milvus.errors import IngestError, SourceError
+from compsketch_milvus.course import Course, Stop
+from compsketch_milvus.errors import SourceError
 from compsketch_milvus.pipeline import Aborted, Channel, Crew
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.rejects import Rejects
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Failure", "IngestProgress", "IngestSummary", "ingest"]
 
-PROGRESS_SECONDS = 0.1
-DEADLINE_SECONDS = 10.0  # for the threads to end when an ingest breaks off
-WAITING_SECONDS = 0.5  # the same while one of them waits for a server, which may take for ever
-
 
 class Collection(Protocol):
     """What an ingest needs of a SketchCollection."""
@@ -66,12 +62,6 @@ class Collection(Protocol):
     def stored(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def upsert(self, records: Sequence[PhotoVector]) -> int: ...
     def flush(self) -> None: ...
-
-
-class Stop(Protocol):
-    """What tells an ingest to stop, such as a threading.Event."""
-
-    def is_set(self) -> bool: ...
 
 
 def ingest(
@@ -143,8 +133,10 @@ def ingest(
         ).run()
 
 
-class _Ingest:
+class _Ingest(Course):
     """One run; its methods are the stages."""
+
+    reader = "ingest-read"
 
     def __init__(
         self,
@@ -164,101 +156,42 @@ class _Ingest:
         stored: Callable[[Sequence[PhotoVector]], None] | None,
     ) -> None:
         self.collection, self.source, self.batch_size, self.decoders = collection, source, batch_size, decoders
-        self.force, self.progress, self.access, self.shard = force, progress, access, shard
-        self.tally, self.stop, self.kept, self.stored = tally, stop, kept, stored
+        self.force, self.access, self.shard, self.kept, self.stored = force, access, shard, kept, stored
         self.size: int = collection.encoder.image_size
         self.records: Channel[ImageRecord] = Channel(stages.CHUNK_BYTES, weigh=stages.weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
         self.encoders: int = getattr(collection.encoder, "concurrency", 1)
         self.vectors: Channel[list[PhotoVector]] = Channel(2, producers=self.encoders)
-        self.crew = Crew(self.records, self.photos, self.vectors)
+        crew = Crew(self.records, self.photos, self.vectors)
+        super().__init__(crew, tally, progress=progress, stop=stop, counted=is_countable(source))
         self.reading = Retry(backoff, self.records.pause)
         self.encoding = [Retry(backoff, self.vectors.pause, answer="") for _ in range(self.encoders)]
         self.writing = Retry(backoff, self.vectors.pause)
         self.client_lock = threading.Lock()  # MilvusClient promises nothing about threads: one call at a time
         self.collecting = threading.Lock()  # one batch at a time, so that all but the last are whole
-        self.all_read = False
-        self.draining = False
-        self.over = threading.Event()
-        self.reported = 0.0
 
-    def run(self) -> IngestSummary:
-        """Run the stages to their end, or break them off and say why."""
-        self.heed_stop()
-        try:
-            self.crew.start(self.read, self.records, name="ingest-read")
-            for number in range(self.decoders):
-                self.crew.start(self.decode, self.photos, name=f"ingest-decode-{number}")
-            for number, retry in enumerate(self.encoding):
-                self.crew.start(partial(self.encode, retry), self.vectors, name=f"ingest-encode-{number}")
-            self.crew.start(self.write, name="ingest-write")
-            if self.progress is not None and is_countable(self.source):
-                threading.Thread(target=self.count, name="ingest-count", daemon=True).start()
-            # A reader that is told to stop may be stuck in its source: nobody waits for it.
-            while not self.crew.join(PROGRESS_SECONDS, but="ingest-read" if self.draining else ""):
-                if self.crew.aborted:
-                    raise Aborted
-                self.heed_stop()
-                self.report()
-        except Aborted:
-            pass  # a stage died: its error is below
-        except Exception as error:  # the caller's progress
-            self.crew.abort(error)
-        except BaseException:  # Ctrl-C: end the threads, then go
-            waiting = self.status()
-            self.crew.abort(Aborted())
-            self.crew.join(WAITING_SECONDS if waiting else DEADLINE_SECONDS)
-            raise
-        finally:
-            self.over.set()
-        if self.crew.aborted:
-            self.crew.join(DEADLINE_SECONDS)
-            first = self.crew.errors[0]
-            if not isinstance(first, Exception):
-                raise first  # Ctrl-C, which struck in a stage
-            raise self.failure() from first
-        self.report(last=True)
-        summary = self.tally.summary()
-        if summary.abandoned and not self.draining:
-            raise RuntimeError(f"{summary.abandoned} photos of {self.tally.read} got lost on the way")
-        return replace(summary, drained=self.draining and (not self.all_read or summary.abandoned > 0))
+    def start(self) -> None:
+        self.crew.start(self.read, self.records, name=self.reader)
+        for number in range(self.decoders):
+            self.crew.start(self.decode, self.photos, name=f"ingest-decode-{number}")
+        for number, retry in enumerate(self.encoding):
+            self.crew.start(partial(self.encode, retry), self.vectors, name=f"ingest-encode-{number}")
+        self.crew.start(self.write, name="ingest-write")
 
-    def failure(self) -> Exception:
-        """What the caller gets for the errors of the stages."""
-        first, *others = self.crew.errors
-        if isinstance(first, SourceError) and self.tally.read == 0:
-            return SourceError(str(first))
-        words = "; also: ".join(dict.fromkeys(str(error) or type(error).__name__ for error in (first, *others)))
-        summary = self.tally.summary()
-        return IngestError(
-            f"ingest stopped after {summary.indexed} photos were written: {words}; "
-            "put that right and run the same ingest again, it goes on from there",
-            summary,
-        )
+    def drain(self) -> None:
+        self.records.end()
 
-    def heed_stop(self) -> None:
-        """Once told to stop, end the reading; what was read and is not decoded is left for the next run."""
-        if not self.draining and self.stop is not None and self.stop.is_set():
-            self.draining = True
-            self.records.end()
+    def waiting(self) -> str:
+        return next(filter(None, (retry.status for retry in (self.writing, self.reading, *self.encoding))), "")
+
+    def named(self) -> Iterator[ImageRecord]:
+        return self.own(asks=False)
 
     def own(self, *, asks: bool = True) -> Iterator[ImageRecord]:
         """The source's records that are this worker's; servers are asked about those alone, or about none."""
         holds = self.shard.holds if self.shard is not None else lambda _: True
         access = replace(self.access, asks=lambda id: asks and holds(id))
         return (record for record in iterate(self.source, access) if holds(record.id))
-
-    def count(self) -> None:
-        """Count the source, for the time left. Only a convenience: an error here is the reader's to report."""
-        total = 0
-        try:
-            for _ in self.own(asks=False):
-                total += 1
-                if self.over.is_set():
-                    return
-        except Exception:
-            return
-        self.tally.total = total
 
     def read(self) -> None:
         for chunk in stages.chunks(self.taken()):
@@ -334,18 +267,6 @@ class _Ingest:
     def flush(self) -> None:
         with self.client_lock:
             self.collection.flush()
-
-    def status(self) -> str:
-        """What the progress has to say: that it finishes early, what it waits for."""
-        finishing = "finishing what is decoded" if self.draining else ""
-        waiting = (retry.status for retry in (self.writing, self.reading, *self.encoding))
-        return "; ".join(filter(None, (finishing, next(filter(None, waiting), ""))))
-
-    def report(self, *, last: bool = False) -> None:
-        now = time.monotonic()
-        if self.progress is not None and (last or now - self.reported >= PROGRESS_SECONDS):
-            self.reported = now
-            self.progress(self.tally.progress("" if last else self.status()))
 
 
 def _files(source: Source) -> set[str]:
