@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -178,7 +177,7 @@ class SketchCollection:
         self._deleted = monotonic() if call.method == "delete" else self._deleted
         try:
             with call.span(self.name, vars(self).get("index")), guard(call.doing, self.uri, expression=call.expression):
-                yield replace(call, arguments={"timeout": WAIT, **call.arguments})
+                yield call.sent(WAIT)
         except DiskFullError as error:
             # After a flush that failed, Milvus Lite shows none of the rows until the file is opened again.
             self._unusable = str(error)

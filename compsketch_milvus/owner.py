@@ -115,9 +115,9 @@ class Owner:
 
     def call(self, doing: str, method: str, *, expression: str = "", **arguments: Any) -> Any:
         """Call a method of the MilvusClient on this collection; as `SketchCollection.call`."""
-        span = Call(doing, method, arguments, expression).span(self.name)
-        with span, guard(doing, self.uri, expression=expression):
-            return getattr(self.client, method)(self.name, **{"timeout": READING, **arguments})
+        call = Call(doing, method, arguments, expression)
+        with call.span(self.name), guard(doing, self.uri, expression=expression):
+            return getattr(self.client, method)(self.name, **call.sent(READING).arguments)
 
     def pages(
         self, columns: Sequence[str], filter: str = "", size: int = ROWS_A_PAGE, **more: Any

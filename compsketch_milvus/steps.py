@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from encoders import tracing
-from encoders.request import ongoing
+from encoders.request import current, ongoing
 from encoders.steps import Done, Work, advance
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Done", "Steps", "Work", "advance", "operation"]
 
+OF_ROWS = ("search", "query", "upsert", "insert", "delete")
 T = TypeVar("T")
 
 
@@ -38,6 +39,11 @@ class Call:
     method: str
     arguments: dict[str, Any] = field(default_factory=dict)
     expression: str = ""
+
+    def sent(self, timeout: int) -> Call:
+        """The same with an end to waiting for it, and with the request's id, which Milvus puts into its own log."""
+        id = {"client_request_id": current()} if self.method in OF_ROWS else {}
+        return replace(self, arguments={"timeout": timeout, **id, **self.arguments})
 
     def span(self, collection: str, index: IndexChoice | None = None) -> tracing.Span:
         """Its span in traces: what is asked of which collection and how much of it, as OpenTelemetry names these."""

@@ -35,6 +35,7 @@ PURPOSES = {
     "web": "the sketch page",
     "serve": "the encoder service",
     "ray": "ingestion on many machines",
+    "tracing": "sending traces to OpenTelemetry",
 }
 LITTLE, TOO_LITTLE = 2 << 30, 200 << 20  # bytes: room for a million vectors, and for hardly any
 READABLE = stat.S_IRGRP | stat.S_IROTH  # by others than the file's owner

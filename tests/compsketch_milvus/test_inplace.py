@@ -75,7 +75,7 @@ class Milvus:
     def refresh_load(self, name: str, timeout: int) -> None:
         self.calls.append("load")
 
-    def upsert(self, name: str, data: list[dict[str, Any]], *, partial_update: bool, timeout: int) -> None:
+    def upsert(self, name: str, data: list[dict[str, Any]], *, partial_update: bool, timeout: int, **_: Any) -> None:
         assert partial_update  # else the other fields would be lost
         for row in data:
             self.calls.append(f"upsert {row['sku']} {'+'.join(sorted(set(row) - {'sku'}))}")

@@ -182,3 +182,12 @@ def test_an_object_that_is_not_wanted_is_no_ink_of_the_canvas(encoder):
     drawn = sketch()
     alone = replace(drawn, objects=drawn.objects[:1])
     assert np.array_equal(encoder.embed_canvas([reweighed(drawn, 1, -1)]), encoder.embed_canvas([alone]))
+
+
+def test_a_trace_shows_the_paper_s_steps(encoder, tiny_bundle, spans):
+    fresh = with_networks_of(encoder, tiny_bundle)
+    fresh.encode_sketches([sketch()])
+    assert [span.name for span in spans.all] == ["raster", "f_s", "f_t", "projection"]
+    spans.clear()
+    fresh.encode_sketches([sketch()])
+    assert [span.name for span in spans.all] == ["f_t", "projection"]  # its objects are remembered

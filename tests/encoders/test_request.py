@@ -26,7 +26,7 @@ def test_a_well_formed_id_is_kept(told) -> None:
 
 @pytest.mark.parametrize(
     "told",
-    ["", "x" * 129, "two words", "a\n", 'a\nINFO: all is well {"event": 1}', "a\r\nSet-Cookie: b=c", "\x1b[2J", "ä", '"'],
+    ["", "x" * 129, "two words", "a\n", 'a\nINFO: well {"event": 1}', "a\r\nSet-Cookie: b=c", "\x1b[2J", "ä", '"'],
 )  # fmt: skip
 def test_any_other_is_dropped_for_a_new_one(told) -> None:
     with request.request(told) as id:
