@@ -30,7 +30,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from compsketch_milvus import stages
 from compsketch_milvus.course import Course, Stop
@@ -51,7 +51,9 @@ from encoders.request import ongoing
 if TYPE_CHECKING:
     from compsketch_milvus.features import FeatureStore
 
-__all__ = ["Failure", "IngestProgress", "IngestSummary", "ingest"]
+__all__ = ["Failure", "IngestProgress", "IngestSummary", "Writer", "ingest"]
+
+T = TypeVar("T")
 
 
 class Collection(Protocol):
@@ -62,6 +64,23 @@ class Collection(Protocol):
     def stored(self, ids: Sequence[str], fields: Sequence[str]) -> dict[str, dict[str, Any]]: ...
     def upsert(self, records: Sequence[PhotoVector]) -> int: ...
     def flush(self) -> None: ...
+
+
+class Writer(Protocol):
+    """What stores photos in place of the collection's upsert, maybe later: `bulk.BulkWriter`."""
+
+    @property
+    def status(self) -> str:
+        """What it waits for, in words; read by other threads."""
+
+    def recover(self) -> object:
+        """Before anything is read: end what a run that was killed began."""
+
+    def store(self, photos: Sequence[PhotoVector]) -> Sequence[str]:
+        """Take photos; returns the ids of those, of this call and earlier ones, that came to be stored meanwhile."""
+
+    def finish(self) -> Sequence[str]:
+        """Store what is left, and return its ids."""
 
 
 def ingest(
@@ -80,6 +99,7 @@ def ingest(
     keep_features: FeatureStore | None = None,
     allow_private: bool = False,
     stored: Callable[[Sequence[PhotoVector]], None] | None = None,
+    writer: Writer | None = None,
 ) -> IngestSummary:
     """Index the photos of a source.
 
@@ -100,7 +120,9 @@ def ingest(
         backoff: how long to try again while the server is away or busy.
         keep_features: where the photos' features are kept, too; what it does not hold is encoded again.
         allow_private: whether URLs may lead to addresses that are not of the public internet; see `access`.
-        stored: called with photos that the collection has just acknowledged, on the thread that writes.
+        stored: called with photos that the collection has just acknowledged, on the thread that writes; not with a
+            `writer`, which remembers ids alone.
+        writer: what stores the photos in place of the collection's upsert.
 
     Raises:
         SourceError: the source is no good, and nothing was read from it; or `rejects` cannot be written.
@@ -130,6 +152,7 @@ def ingest(
             backoff=backoff or Backoff(),
             kept=keep_features,
             stored=stored,
+            writer=writer,
         ).run()
 
 
@@ -154,9 +177,11 @@ class _Ingest(Course):
         backoff: Backoff,
         kept: FeatureStore | None,
         stored: Callable[[Sequence[PhotoVector]], None] | None,
+        writer: Writer | None,
     ) -> None:
         self.collection, self.source, self.batch_size, self.decoders = collection, source, batch_size, decoders
         self.force, self.access, self.shard, self.kept, self.stored = force, access, shard, kept, stored
+        self.writer = writer
         self.size: int = collection.encoder.image_size
         self.records: Channel[ImageRecord] = Channel(stages.CHUNK_BYTES, weigh=stages.weight)
         self.photos: Channel[tuple[ImageRecord, Photo]] = Channel(2 * batch_size, producers=decoders)
@@ -182,7 +207,9 @@ class _Ingest(Course):
         self.records.end()
 
     def waiting(self) -> str:
-        return next(filter(None, (retry.status for retry in (self.writing, self.reading, *self.encoding))), "")
+        storing = self.writer.status if self.writer is not None else ""
+        others = (retry.status for retry in (self.writing, self.reading, *self.encoding))
+        return next(filter(None, (storing, *others)), "")
 
     def named(self) -> Iterator[ImageRecord]:
         return self.own(asks=False)
@@ -194,6 +221,8 @@ class _Ingest(Course):
         return (record for record in iterate(self.source, access) if holds(record.id))
 
     def read(self) -> None:
+        if self.writer is not None:
+            self.reading(partial(self.locked, self.writer.recover))
         for chunk in stages.chunks(self.taken()):
             self.pass_on(chunk)
         self.all_read = True
@@ -252,9 +281,15 @@ class _Ingest(Course):
             if self.kept is not None:
                 self.kept.add(batch)  # before the rows: what is stored is kept
             stages.write(batch, self.put, self.tally.fail)
+        if self.writer is not None:
+            self.tally.stored(self.writing(partial(self.locked, self.writer.finish)))
         self.writing(self.flush)
 
     def put(self, batch: list[PhotoVector]) -> None:
+        if self.writer is not None:
+            self.tally.stored(self.writing(partial(self.locked, partial(self.writer.store, batch))))
+            return
+
         def upsert() -> None:
             with self.client_lock:
                 self.collection.upsert(batch)
@@ -263,6 +298,10 @@ class _Ingest(Course):
         self.tally.wrote(batch)
         if self.stored is not None:
             self.stored(batch)
+
+    def locked(self, work: Callable[[], T]) -> T:
+        with self.client_lock:
+            return work()
 
     def flush(self) -> None:
         with self.client_lock:

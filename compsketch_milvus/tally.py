@@ -133,9 +133,13 @@ class Tally:
 
     def wrote(self, photos: Iterable[PhotoVector]) -> None:
         """End photos that Milvus has acknowledged."""
+        self.stored(photo.id for photo in photos)
+
+    def stored(self, ids: Iterable[str]) -> None:
+        """The same, by their ids."""
         with self._lock:
-            for photo in photos:
-                self._under_way.remove(photo.id)
+            for one in ids:
+                self._under_way.remove(one)
                 self._indexed += 1
 
     def fail(self, record: ImageRecord | PhotoVector, reason: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compsketch_milvus.errors import CollectionError, ServerError
-from compsketch_milvus.server import WAIT, LoginError, RefusedError, client_arguments, guard, public_uri
+from compsketch_milvus.server import WAIT, LoginError, RefusedError, client_arguments, guard, lite_path, public_uri
 from compsketch_milvus.settings import load_settings
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
 
-__all__ = ["GrpcJobs", "ImportJobError", "Job", "Jobs", "RestJobs", "jobs_of"]
+__all__ = ["GrpcJobs", "ImportJobError", "Job", "Jobs", "RestJobs", "check_imports", "jobs_of"]
 
 REST_SINCE = (2, 4)
 REST_SECONDS = 30  # for one answer; a job is made in the midst of other work
@@ -66,6 +66,20 @@ class Jobs(Protocol):
         """All jobs that Milvus remembers, for some hours after their end. Raises ServerError."""
 
 
+def check_imports(uri: str) -> None:
+    """Refuse the address of a Milvus Lite file.
+
+    Raises:
+        CollectionError: Milvus Lite imports nothing.
+        ServerError: it is no address.
+    """
+    if lite_path(uri) is not None:
+        raise CollectionError(
+            f"{uri}: Milvus Lite does not import files; store the photos with --via upsert, "
+            "or give a Milvus server with --uri"
+        )
+
+
 def jobs_of(
     collection: SketchCollection, *, uri: str | None = None, token: str | None = None, db_name: str | None = None
 ) -> Jobs:
@@ -81,11 +95,7 @@ def jobs_of(
         CollectionError: it is in a Milvus Lite file, which imports nothing.
         SettingsError: a certificate that the settings name is no good.
     """
-    if collection.facts.kind == "lite":
-        raise CollectionError(
-            f"{collection.uri}: Milvus Lite does not import files; store the photos with --via upsert, "
-            "or give a Milvus server with --uri"
-        )
+    check_imports(collection.uri)
     if collection.facts.release < REST_SINCE:
         return GrpcJobs(collection)
     settings = load_settings(uri=uri, token=token, db_name=db_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,13 +21,24 @@ from compsketch_milvus.terminal import FAILURES, INTERRUPTED, IngestBar, command
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from compsketch_milvus.bulk import BulkWriter
+    from compsketch_milvus.collection import SketchCollection
     from compsketch_milvus.metrics import IngestMetrics
+    from compsketch_milvus.shard import Shard
     from compsketch_milvus.tally import IngestProgress, IngestSummary
 
 __all__ = ["Drain", "ingest", "ingest_json", "note_failures", "print_broken"]
 
+
 GOES_ON = "run the same ingest again, it goes on from there"
 SHOWN_FAILURES = 20  # on stderr; --json lists them all
+
+
+class Via(str, Enum):
+    """The way into Milvus."""
+
+    UPSERT = "upsert"
+    BULK = "bulk"
 
 
 @command
@@ -69,6 +81,21 @@ def ingest(
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Let URLs lead to private addresses, such as those of this network")
     ] = False,
+    via: Annotated[
+        Via,
+        typer.Option(help="Upsert as they come, or write files that Milvus imports: for a first, large load"),
+    ] = Via.UPSERT,
+    staging: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URL",
+            help="With --via bulk: where Milvus reads the files: a folder that it sees under the same path, or "
+            "s3://BUCKET/PREFIX in its own bucket  [default: COMPSKETCH_STAGING]",
+        ),
+    ] = None,
+    keep_staged: Annotated[
+        bool, typer.Option("--keep-staged", help="With --via bulk: put imported files aside, do not remove them")
+    ] = False,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     as_json: Json = False,
@@ -82,6 +109,7 @@ def ingest(
     from compsketch_milvus.shard import Shard
 
     share = Shard.parse(shard) if shard else None
+    staged_at = _staging(via, staging, keep_staged, uri)
     wish = index_parameters(index_params)
     source = _checked(sources, allow_private)
     with (
@@ -112,6 +140,7 @@ def ingest(
                 backoff=Backoff(deadline=retry_for),
                 keep_features=FeatureStore(keep_features, photos.encoder) if keep_features else None,
                 allow_private=allow_private,
+                writer=staged_at and _bulk(photos, staged_at, share, keep_staged, uri, token),
             )
         except KeyboardInterrupt:
             refuse(f"interrupted after {bar.counts()}; {GOES_ON}", as_json)
@@ -142,6 +171,35 @@ def _reported(bar: IngestBar, metrics: IngestMetrics | None) -> Iterator[Callabl
             counted(now)
 
         yield both
+
+
+def _staging(via: Via, staging: str | None, keep: bool, uri: str | None) -> str | None:
+    """Where files wait, for a bulk import; None without one. What cannot be is refused before anything is made."""
+    from compsketch_milvus.bulk.jobs import check_imports
+    from compsketch_milvus.errors import SettingsError
+    from compsketch_milvus.settings import load_settings
+
+    if via is Via.UPSERT:
+        if staging or keep:
+            raise SettingsError("--staging and --keep-staged are for --via bulk: add that, or leave them out")
+        return None
+    settings = load_settings(staging=staging, uri=uri)
+    if not settings.staging:
+        raise SettingsError(
+            "--via bulk writes files that Milvus reads: give --staging FOLDER (which the server sees under the same "
+            "path) or --staging s3://BUCKET/PREFIX (in its own bucket), or set COMPSKETCH_STAGING"
+        )
+    check_imports(settings.uri)
+    return settings.staging
+
+
+def _bulk(
+    photos: SketchCollection, staging: str, share: Shard | None, keep: bool, uri: str | None, token: str | None
+) -> BulkWriter:
+    from compsketch_milvus.bulk import BulkWriter, jobs_of
+
+    worker = f"{share.index}-of-{share.count}" if share else "all"
+    return BulkWriter(photos, staging, worker=worker, jobs=jobs_of(photos, uri=uri, token=token), keep=keep)
 
 
 class Drain:

@@ -71,7 +71,7 @@ class Server:
 
     def run(self, job: dict[str, Any]) -> None:
         for [path] in job["files"]:
-            found = pq.read_table(self.files / path).to_pylist()
+            found = [{**row, **json.loads(row["$meta"])} for row in pq.read_table(self.files / path).to_pylist()]
             self.hidden += found[: len(found) - self.lost]
             job["rows"] += len(found) - self.lost
 
@@ -125,9 +125,9 @@ def milvus() -> Iterator[Server]:
 class Photos:
     """A collection on that server: upsert replaces, import does not, and imported rows are seen after a refresh."""
 
-    def __init__(self, server: Server, kind: str = "server", version: str = "2.5.4") -> None:
-        self.server, self.name, self.uri = server, "photos", server.address
-        self.facts = ServerFacts(kind, version, dim=16)
+    def __init__(self, server: Server, version: str = "2.5.4", encoder: Any = None) -> None:
+        self.server, self.name, self.uri, self.encoder = server, "photos", server.address, encoder
+        self.facts = ServerFacts("server", version, dim=16)
         self.identity = Identity("toy", FACTS.fingerprint, 16, {})
         self.upserts = self.refreshes = 0
 
@@ -160,8 +160,8 @@ class Photos:
 
 
 @pytest.fixture
-def photos(milvus: Server) -> Photos:
-    return Photos(milvus)
+def photos(milvus: Server, toy_encoder: Any) -> Photos:
+    return Photos(milvus, encoder=toy_encoder)
 
 
 @pytest.fixture
@@ -192,3 +192,9 @@ def _asks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def facts() -> CollectionFacts:
     return FACTS
+
+
+@pytest.fixture
+def photos_folder(noise: Callable[[int], Path]) -> Path:
+    """Three photos."""
+    return noise(3)

@@ -69,6 +69,6 @@ def test_which_server_is_asked_how(milvus, photos, monkeypatch) -> None:
     assert isinstance(jobs_of(type(photos)(milvus, version="2.3.5")), GrpcJobs)
 
 
-def test_milvus_lite_is_refused_with_the_way_out(milvus, photos) -> None:
-    with pytest.raises(CollectionError, match="Milvus Lite does not import files; store the photos with --via upsert"):
-        jobs_of(type(photos)(milvus, kind="lite"))
+def test_milvus_lite_is_refused_with_the_way_out(collection) -> None:
+    with pytest.raises(CollectionError, match=r"Milvus Lite does not import files; store the photos with --via upsert"):
+        jobs_of(collection)
