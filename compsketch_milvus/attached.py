@@ -35,6 +35,7 @@ from compsketch_milvus.search import MAX_LIMIT, Hit, checked_vectors, search_vec
 from compsketch_milvus.server import WAIT, connect_server, guard, lite_path
 from compsketch_milvus.settings import load_settings
 from compsketch_milvus.terms import Terms
+from encoders import tracing
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class Attached:
                 removed += self.side.delete(gone)
         return removed
 
+    @tracing.operation("search_attached")
     def search(
         self,
         sketch: Sketch,
@@ -347,7 +349,9 @@ def encoded(encoder: Encoder, sketch: Sketch, words: bool) -> np.ndarray:
     """A sketch's vector (dim,), checked; `words` also uses the objects' labels."""
     if not isinstance(sketch, Sketch):
         raise CollectionError(f"{sketch!r:.80} is no Sketch; make one with Sketch.open(path) or Sketch.from_dict")
-    vector: np.ndarray = checked_vectors(encoder.encode_sketches([sketch], words=words), encoder.dim)[0]
+    with tracing.span("encode sketches"):
+        vectors = encoder.encode_sketches([sketch], words=words)
+    vector: np.ndarray = checked_vectors(vectors, encoder.dim)[0]
     return vector
 
 

@@ -28,6 +28,7 @@ from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.server import WAIT, connect_server, guard, lite_path, pymilvus
 from compsketch_milvus.settings import load_settings
 from compsketch_milvus.terms import RERANK, Terms
+from encoders import tracing
 from encoders.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ class InPlace:
                 self._keys[record.id] = record.fields["key"]
             yield replace(record, fields={"key": record.fields["key"], "digest": digest})
 
+    @tracing.operation("search_in_place")
     def search(
         self,
         sketch: Sketch,

@@ -75,7 +75,7 @@ def retrieve(collection: SketchCollection, vectors: np.ndarray, terms: Terms) ->
             start_time = time.perf_counter()
             answers, exhausted = yield from request.fetch(vectors[batch], depth)
             searched = time.perf_counter()
-            filled = yield Work(partial(request.rank, vectors, batch, answers, found), "rank")
+            filled = yield Work(partial(request.rank, vectors, batch, answers, found), "rerank")
             finished = time.perf_counter()
             for place, rows, full in zip(batch, answers, filled, strict=True):
                 found[place].searched += (searched - start_time) / len(batch)

@@ -6,13 +6,13 @@ holding up its event loop.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from encoders import tracing
-from encoders.request import current, ongoing
+from encoders.request import current
 from encoders.steps import Done, Work, advance
 
 if TYPE_CHECKING:
@@ -67,9 +67,6 @@ class Call:
 Steps: TypeAlias = Generator[Call | Work, Any, T]
 
 
-@contextmanager
-def operation(steps: Steps[Any], collection: str) -> Iterator[None]:
-    """Around all steps of an operation on a collection: one request, and one span."""
-    name = getattr(steps, "__name__", "steps")
-    with ongoing(), tracing.span(f"compsketch {name}", {"db.collection.name": collection}):
-        yield
+def operation(steps: Steps[Any], collection: str) -> AbstractContextManager[None]:
+    """Around all steps of an operation on a collection, which is called as the steps are; see `tracing.operation`."""
+    return tracing.operation(getattr(steps, "__name__", "steps"), {"db.collection.name": collection})

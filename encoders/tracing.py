@@ -13,19 +13,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from encoders.errors import CompsketchError
-from encoders.request import current
+from encoders.request import current, ongoing
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
     from typing_extensions import Self
 
-__all__ = ["OFF", "Span", "injected", "listening", "span", "start", "trace_id", "waited"]
+__all__ = ["OFF", "Span", "injected", "listening", "operation", "span", "start", "trace_id", "waited"]
 
 PACKAGE = "compsketch-milvus"
 Value: TypeAlias = str | int | float | bool
@@ -125,6 +126,13 @@ def span(
         links=[Link(place) for place in _places(links)],
     )
     return _Recorded(begun)
+
+
+@contextmanager
+def operation(name: str, attributes: Attributes | None = None) -> Iterator[None]:
+    """What a program asks for: a request, unless it is part of one, and a span."""
+    with ongoing(), span(f"compsketch {name}", attributes):
+        yield
 
 
 def waited(name: str, seconds: float) -> None:

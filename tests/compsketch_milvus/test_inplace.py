@@ -130,7 +130,7 @@ def open_(milvus: Milvus, toy_encoder, monkeypatch) -> Callable[..., InPlace]:
     return open_
 
 
-def test_the_field_is_added_and_filled_and_searched(open_, milvus, toy_encoder) -> None:
+def test_the_field_is_added_and_filled_and_searched(open_, milvus, toy_encoder, spans) -> None:
     before = {key: dict(row) for key, row in milvus.rows.items()}
     with open_(field="photo", agreed=True) as search:
         assert milvus.calls == ["add sketch FLOAT_VECTOR", "add sketch_digest VARCHAR", "index sketch", "load"]
@@ -143,7 +143,9 @@ def test_the_field_is_added_and_filled_and_searched(open_, milvus, toy_encoder) 
         assert found.hits[0].score == pytest.approx(1)
         assert {hit.id for hit in search.search(Sketch.from_dict(LEFT), 9, "price > 10")} == {9, 10}
         assert [hit.id for hit in search.search(Sketch.from_dict(LEFT), threshold=0.9)] == [7]
+        spans.clear()
         assert search.search(Sketch.from_dict(LEFT), 1).hits[0].fields == {}
+        assert spans.tree() == [("compsketch search_in_place", [("encode sketches", []), ("search products", [])])]
 
 
 def test_a_second_run_writes_what_has_changed(open_, milvus, pictures) -> None:

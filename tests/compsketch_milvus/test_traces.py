@@ -21,7 +21,7 @@ from encoders.request import current, request
 from encoders.sketch import Sketch
 from tests.compsketch_milvus.conftest import LEFT
 
-SEARCH = ("compsketch by_sketches", [("encode sketches", []), ("rank", []), ("search photos", [])])
+SEARCH = ("compsketch by_sketches", [("encode sketches", []), ("rerank", []), ("search photos", [])])
 QUERY = ("compsketch look_up", [("query photos", [])])
 STORE = ("compsketch store", [("upsert photos", [])])
 

@@ -87,7 +87,7 @@ def test_a_search_is_one_trace_from_the_page_to_milvus(page, spans) -> None:
     assert {span.attributes["compsketch.request_id"] for span in spans.all if "wait" not in span.name} == {"abc"}
     forward = ("forward", [("forward batch", []), ("forward wait", [])])
     encode = ("encode sketches", [(CALL, [(CALL, [forward])])])  # the client's span, and the service's
-    search = ("compsketch by_sketches", [encode, ("rank", []), ("search photos", [])])
+    search = ("compsketch by_sketches", [encode, ("rerank", []), ("search photos", [])])
     assert spans.tree(below=0xB7AD6B7169203331) == [("POST /api/search", [search])]
 
 
