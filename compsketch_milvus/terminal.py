@@ -72,7 +72,7 @@ def _command(function: Callable[P, int | None], *, lasting: bool) -> Callable[P,
         _log_to_stderr()
         try:
             _trace(f"compsketch-{function.__name__}")
-            with contextlib.nullcontext() if lasting else _one_request(f"compsketch {function.__name__}"):
+            with contextlib.nullcontext() if lasting else _one_request(f"command {function.__name__}"):
                 status = function(*args, **kwargs) or DONE
         except BrokenPipeError:
             raise  # `| head`: the parser knows how to end quietly

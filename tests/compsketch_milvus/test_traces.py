@@ -107,7 +107,7 @@ def test_a_command_is_one_trace_under_one_id(program, photos, sketch, spans, cap
     spans.clear()
     assert program("search", sketch) == 0
     ((name, below),) = spans.tree()
-    assert name == "compsketch search"
+    assert name == "command search"
     assert SEARCH in below
     assert len({span.attributes["compsketch.request_id"] for span in spans.all}) == 1
 
@@ -151,5 +151,5 @@ def test_a_program_sends_its_spans_to_a_collector(tmp_path, sketch) -> None:
         collector.stop(0).wait(5)
     assert (done.returncode, done.stderr) == (0, "")
     (message,) = received
-    assert b"compsketch render" in message
+    assert b"command render" in message
     assert b"compsketch-render" in message  # its service.name
