@@ -64,6 +64,7 @@ bench: $(VENV)/.dev  ## Ratios measured side by side; run it on a quiet machine
 
 bench-scale: $(VENV)/.dev milvus  ## What rows cost on a real server (SIZES="100000 4500000"); hours of a quiet machine
 	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m scale tests/benchmarks
+	$(BIN)/python -m tests.benchmarks.growth
 
 bench-peers: $(VENV)/.dev milvus  ## Other ways to search the same photos, and ours (ROWS=100000); a quiet machine
 	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m peers tests/benchmarks

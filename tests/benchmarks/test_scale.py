@@ -3,6 +3,7 @@
 Not among the benchmarks that `make bench` runs: `make bench-scale`, with SIZES="100000 300000 …" for other sizes. Each
 size is a collection of its own on a server of its own, so that none pays for another's. The vectors are made up: real
 photos' embeddings moved by noise of their own spectrum (`Space.sample`). Segments are large, as deploy/milvus has them.
+`growth.py` makes a table and a picture of the figures, beside them.
 """
 
 from __future__ import annotations
