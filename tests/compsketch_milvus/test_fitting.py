@@ -13,6 +13,7 @@ from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.features import FeatureStore
 from compsketch_milvus.fitting import fit_projection, sample_features
 from compsketch_milvus.ingest import ingest
+from compsketch_milvus.shard import Shard
 from compsketch_milvus.tally import Failure
 from encoders.bundle import Bundle
 from encoders.projection import Projection, fit
@@ -82,6 +83,21 @@ def test_kept_features_are_used_if_they_are_of_the_photo_as_it_is(collection, en
     assert (len(sample.features), sample.kept, sample.unread) == (COUNT, COUNT - 1, [])
     assert encoder.images == 1
     assert np.allclose(sample.features[-1], 255)  # how dark it is
+
+
+def test_how_many_workers_kept_the_features_makes_no_difference(collection, bundle, encoder, photos, tmp_path) -> None:
+    alone, third = (FeatureStore(tmp_path / name, encoder) for name in ("one", "three"))
+    ingest(collection, photos, keep_features=alone, batch_size=100)
+    for number in (3, 1, 2):
+        ingest(collection, photos, keep_features=third, batch_size=7, shard=Shard(number, 3))
+    assert len(alone.parts()) == 3 < len(third.parts())
+    one, other = (
+        Projection.from_tensors(fit_projection(collection, bundle, dim=8, m=4, features=store.folder).bundle.tensors)
+        for store in (alone, third)
+    )
+    vectors = encoder.embed_images(sorted(photos.iterdir()))
+    cosines, others = (made @ made.T for made in (one.apply(vectors), other.apply(vectors)))
+    assert np.abs(cosines - others).max() < 2e-3  # of which rounding to half precision is the most
 
 
 def test_the_bundle_has_the_projection_of_the_sample_and_says_so(collection, bundle) -> None:
