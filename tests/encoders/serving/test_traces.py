@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import grpc
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from encoders import tracing
-from encoders.request import request
+from encoders.request import current, request
 from encoders.serving.aio_client import AsyncRemoteEncoder
 from encoders.serving.client import RemoteEncoder
 from encoders.serving.encoder_pb2_grpc import EncoderStub
@@ -71,6 +72,19 @@ async def test_a_call_that_is_refused_says_its_status_and_no_secret(toy_encoder,
     assert (call.status.status_code, call.status.description) == (StatusCode.ERROR, "UNAUTHENTICATED")
     assert call.attributes["rpc.response.status_code"] == call.attributes["error.type"] == "UNAUTHENTICATED"
     assert "sesame" not in spans.everything()
+
+
+@on_a_loop
+async def test_what_the_networks_log_bears_the_id_of_the_call(toy, caplog):
+    class Talkative(toy.ToyEncoder):
+        def encode_images(self, images):
+            logging.getLogger("encoders.toy").info("encoding under %s", current())
+            return super().encode_images(images)
+
+    async with served(Talkative()) as server, channel(server) as opened:
+        with caplog.at_level("INFO", logger="encoders"):
+            await EncoderStub(opened).EncodeImages(images(photo(0)), metadata=(("x-request-id", "r-9"),))
+    assert "encoding under r-9" in caplog.messages
 
 
 # --- clients ---
