@@ -39,7 +39,7 @@ from tests.benchmarks.ways import ASKED, Cost, Factory, Flat, Lite, Server, cost
 if TYPE_CHECKING:
     from encoders.evaluation.tables.study import Study
     from encoders.sketch import Sketch
-    from tests.benchmarks.conftest import Space
+    from tests.benchmarks.space import Space
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(3600)]
 
