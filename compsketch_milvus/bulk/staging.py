@@ -99,7 +99,9 @@ class _Folder(Staging):
 
     @contextmanager
     def reading(self, name: str) -> Iterator[BinaryIO]:
-        with (self._root / name).open("rb") as file:
+        with _named(self._root):
+            file = (self._root / name).open("rb")
+        with file:  # outside: what goes wrong with its content is no fault of the folder
             yield file
 
     def remove(self, name: str) -> None:
@@ -148,7 +150,7 @@ class _Bucket(Staging):
     def reading(self, name: str) -> Iterator[BinaryIO]:
         with self._named():
             file = self._files.open(self._full(name), "rb")
-        with file:  # outside: what goes wrong with its content is no fault of the bucket
+        with file:
             yield file
 
     def remove(self, name: str) -> None:

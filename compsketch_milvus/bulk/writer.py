@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compsketch_milvus.bulk.importing import WAIT, Imported, import_parts, settle
+from compsketch_milvus.bulk.importing import WAIT, Imported, Importer
 from compsketch_milvus.bulk.jobs import Jobs, jobs_of
 from compsketch_milvus.bulk.parts import PART_BYTES, CollectionFacts, Part, Parts, leftover
 from compsketch_milvus.records import PhotoVector
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkWriter"]
 
+ALONE = "all"  # name of a worker that has the whole source to itself
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +26,8 @@ class BulkWriter:
     Args:
         collection: opened, on a server.
         staging: a folder that the server sees under the same path, or a URL of the server's own bucket.
-        worker: name of this process among those that ingest into the collection at the same time.
+        worker: name of this process, where several ingest into the collection at the same time; each then takes up
+            what a run of its own name left, and one alone what any run left.
         wait: seconds for one import job.
         jobs: the collection's import jobs; None for those of the address and the login that the settings name.
         part_bytes: of a part's rows.
@@ -41,16 +43,17 @@ class BulkWriter:
         collection: SketchCollection,
         staging: str,
         *,
-        worker: str = "all",
+        worker: str | None = None,
         wait: int = WAIT,
         jobs: Jobs | None = None,
         part_bytes: int = PART_BYTES,
         keep: bool = False,
     ) -> None:
-        self._collection, self._staging, self._worker = collection, staging, worker
-        self._jobs = jobs or jobs_of(collection)
-        self._wait, self._keep = wait, keep
-        self._parts = Parts(CollectionFacts.of(collection), staging, worker=worker, part_bytes=part_bytes)
+        self._facts, self._staging, self._worker = CollectionFacts.of(collection), staging, worker
+        self._importer = Importer(
+            collection, jobs or jobs_of(collection), wait=wait, progress=self._waits_for, keep=keep
+        )
+        self._parts = Parts(self._facts, staging, worker=worker or ALONE, part_bytes=part_bytes)
         self._whole: list[Part] = []
         self._ids: list[str] = []  # of photos that are in the collection, and not yet told
         self.status = ""
@@ -62,13 +65,15 @@ class BulkWriter:
             ImportJobError: a job failed, or did not end in time.
             ServerError: Milvus, or the staging, is away or refuses.
         """
-        facts = CollectionFacts.of(self._collection)
-        parts = leftover(facts, self._staging, worker=self._worker)
-        if not parts:
-            settle(self._collection, self._jobs, wait=self._wait, progress=self._say)
-            return Imported()
-        found = self._import(parts)
-        _log.warning("%d photos that an earlier run had staged are imported now", found.rows + found.upserted)
+        found = Imported()
+        try:
+            self._importer.settle()
+            for part in leftover(self._facts, self._staging, worker=self._worker):
+                found += self._importer.take(part)
+        finally:
+            self.status = ""
+        if photos := found.rows + found.upserted:
+            _log.warning("%d photos that an earlier run had staged are in the collection now", photos)
         return found
 
     def store(self, photos: Sequence[PhotoVector]) -> list[str]:
@@ -94,23 +99,18 @@ class BulkWriter:
 
     def _import_whole(self) -> None:
         self._whole += self._parts.take()
-        while self._whole:
-            ids = self._whole[0].ids()
-            self._import(self._whole[:1])
-            self._whole.pop(0)
-            self._ids += ids
+        try:
+            while self._whole:
+                ids = self._whole[0].ids()
+                self._importer.take(self._whole[0])
+                self._whole.pop(0)
+                self._ids += ids
+        finally:
+            self.status = ""
 
     def _told(self) -> list[str]:
         ids, self._ids = self._ids, []
         return ids
 
-    def _import(self, parts: list[Part]) -> Imported:
-        try:
-            return import_parts(
-                self._collection, parts, wait=self._wait, progress=self._say, jobs=self._jobs, keep=self._keep
-            )
-        finally:
-            self.status = ""
-
-    def _say(self, words: str) -> None:
+    def _waits_for(self, words: str) -> None:
         self.status = words

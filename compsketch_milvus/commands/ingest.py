@@ -198,7 +198,7 @@ def _bulk(
 ) -> BulkWriter:
     from compsketch_milvus.bulk import BulkWriter, jobs_of
 
-    worker = f"{share.index}-of-{share.count}" if share else "all"
+    worker = f"{share.index}-of-{share.count}" if share else None
     return BulkWriter(photos, staging, worker=worker, jobs=jobs_of(photos, uri=uri, token=token), keep=keep)
 
 

@@ -79,6 +79,16 @@ def test_a_job_whose_making_was_not_answered_is_not_made_twice(milvus, photos, j
     assert milvus.counts() == once(5)
 
 
+def test_a_part_of_which_some_was_upserted_can_be_given_again(milvus, photos, jobs, staged, make_photos) -> None:
+    photos.upsert(make_photos(2))
+    [part] = staged(5)
+    milvus.fails = ["no memory"]
+    with pytest.raises(ImportJobError, match="no memory"):
+        import_parts(photos, [part], jobs=jobs)
+    assert import_parts(photos, [part], jobs=jobs) == Imported(3, 0, (max(milvus.jobs),))
+    assert milvus.counts() == once(5)
+
+
 def test_a_failed_job_names_itself_the_reason_the_file_and_the_way_on(milvus, photos, jobs, staged) -> None:
     [part] = staged(5)
     milvus.fails = ["no such file or directory"]

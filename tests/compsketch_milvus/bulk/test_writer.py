@@ -43,6 +43,7 @@ def test_a_folder_is_indexed_by_import(milvus, photos, writer, noise, tmp_path) 
     assert (summary.read, summary.indexed, summary.skipped, summary.failures) == (40, 40, 0, 0)
     assert len(milvus.jobs) > 2
     assert photos.upserts == 0
+    assert [action for action, _ in milvus.said].count("list") == 1  # for what an earlier run left, once
     assert (len(milvus.counts()), once(milvus)) == (40, {1})
     assert staged(tmp_path) == []
     assert all(now.read >= now.indexed for now in told)
