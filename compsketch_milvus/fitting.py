@@ -169,6 +169,8 @@ def _kept(store: FeatureStore, drawn: dict[str, Row]) -> Iterator[tuple[list[str
     """The features that are kept of the photos as they are in the collection, the newest: ids and (B, F), by part."""
     wanted = {id: facts(row["source"], dynamic(row)) for id, row in drawn.items()}
     for part in store.parts():
+        if not wanted:
+            return
         places = {photo.id: n for n, photo in enumerate(part.photos()) if wanted.get(photo.id) == photo.facts}
         if places:
             for id in places:

@@ -5,8 +5,8 @@
     end            once another pass would explain next to nothing more
 
 C is the covariance of the normalised embeddings; C B is a sum over them, and no F x F matrix is ever made. This is the
-randomised subspace iteration of Halko, Martinsson and Tropp (2011, algorithm 4.4), which here starts from its own
-width of 1,024: where there are no more photos or dimensions than that, the result is exact.
+randomised subspace iteration of Halko, Martinsson and Tropp (2011, algorithm 4.4) with L of 1,024 or more: where there
+are no more photos or dimensions than L, the result is exact.
 
 All that a pass keeps is a sum or the lowest of some hashes, so shards can be read anywhere and added up, in any order:
 what differs is rounding (`Moments.__add__`).

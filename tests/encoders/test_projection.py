@@ -33,6 +33,14 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
+def quantisation_error(fitting: np.ndarray, vectors: np.ndarray, m: int) -> float:
+    """Mean square of what a product quantiser of m bytes, learnt from some vectors, loses of others."""
+    quantiser = faiss.ProductQuantizer(fitting.shape[1], m, 8)
+    quantiser.cp.min_points_per_centroid = 1
+    quantiser.train(fitting)
+    return float(((quantiser.decode(quantiser.compute_codes(vectors)) - vectors) ** 2).mean())
+
+
 X = embeddings(600, 900)
 
 
@@ -75,6 +83,15 @@ def test_equals_the_chain_of_faiss_own_transforms():
     np.testing.assert_allclose(whole.apply(X), projected @ turned.T, atol=1e-4)
 
 
+def test_blocks_in_any_order_give_the_same_space(fitted):
+    """Cosines are the same, and the quantiser that it is rotated for loses as much."""
+    order = np.random.default_rng(5).permutation(len(X))
+    other = fit(np.array_split(X[order], 7), dim=32, m=8)
+    vectors, others = fitted.apply(X), other.apply(X)
+    np.testing.assert_allclose(others @ others.T, vectors @ vectors.T, atol=1e-4)
+    assert quantisation_error(others, others, 8) == pytest.approx(quantisation_error(vectors, vectors, 8), rel=0.03)
+
+
 def test_the_rotation_keeps_distances(fitted):
     found = principal_axes(X, 32)
     before = unit((unit(X) - found.mean) @ found.axes.T)
@@ -96,10 +113,7 @@ def test_opq_loses_less_in_product_quantisation():
     rotated = (plain @ opq_rotation(plain[:fitting], 2).T).astype(np.float32)
 
     def error(vectors: np.ndarray) -> float:
-        quantiser = faiss.ProductQuantizer(16, 2, 8)
-        quantiser.cp.min_points_per_centroid = 1
-        quantiser.train(vectors[:fitting])
-        return float(((quantiser.decode(quantiser.compute_codes(vectors[fitting:])) - vectors[fitting:]) ** 2).mean())
+        return quantisation_error(vectors[:fitting], vectors[fitting:], 2)
 
     assert error(rotated) < 0.85 * error(plain)
 
