@@ -1,4 +1,4 @@
-"""From one projection to another on a real server, with readers that watch, writers that do not stop, and kills."""
+"""From one projection or encoder to another on a real server, with readers that watch, writers, and kills."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 from pymilvus import MilvusClient
 
-from compsketch_milvus.aliases import point_alias
+from compsketch_milvus.aliases import point_alias, rename
 from compsketch_milvus.collection import SketchCollection
-from compsketch_milvus.errors import CollectionError, FingerprintError
+from compsketch_milvus.errors import FingerprintError
 from compsketch_milvus.features import FeatureStore
 from compsketch_milvus.fitting import fit_projection
 from compsketch_milvus.ingest import ingest
@@ -92,8 +92,18 @@ def by_id(collection: SketchCollection) -> dict[str, dict]:
     return {row["id"]: row for page in rows(collection) for row in page}
 
 
+def finds(photos: SketchCollection, photo: Path) -> bool:
+    """Whether a photo finds itself."""
+    [hit] = photos.search_image(photo, 1)
+    return hit.source == str(photo) and hit.distance < 0.05
+
+
 class Reader(threading.Thread):
-    """Opens an alias again and again, with whichever encoder fits, and looks at all that it finds there."""
+    """Opens an alias again and again, with whichever encoder fits, and looks at all that it finds there.
+
+    Vectors of two encoders have nothing to do with each other: a photo finds itself, and at no distance, only where the
+    encoder is the one of the collection.
+    """
 
     def __init__(self, open_one: Callable[[object], SketchCollection], encoders: list, photo: Path) -> None:
         super().__init__(daemon=True)
@@ -106,8 +116,7 @@ class Reader(threading.Thread):
             for encoder in self.encoders:
                 try:
                     with self.open_one(encoder) as photos:
-                        found = photos.search_image(self.photo, 1)[0].source == str(self.photo)
-                        self.seen.append((photos.name, photos.count(), found))
+                        self.seen.append((photos.name, photos.count(), finds(photos, self.photo)))
                 except FingerprintError:
                     continue  # the alias names the other one now
 
@@ -156,6 +165,65 @@ def test_the_whole_walk_with_a_reader_that_watches(open_, old, names, photos, bu
     assert open_(alias, toy.BundledEncoder(bundle)).name == old.name
 
 
+def test_another_encoder_and_back_while_people_search_and_write(
+    open_, old, names, photos, toy, tmp_path, milvus_server
+):
+    """Two readers: one that was there before, and one that opens the alias again and again."""
+    _, name, alias = names
+    point_alias(alias, old)
+    other, photo = toy.ToyEncoder(grid=4, fingerprint="toy-other"), photos / "0007.png"
+    assert other.dim == old.dim  # or Milvus itself would refuse a mixture
+    stays, found = open_(alias, old.encoder, create=False), []
+    comes = Reader(
+        lambda one: SketchCollection.open(alias, one, uri=milvus_server, create=False), [old.encoder, other], photo
+    )
+    over = threading.Event()
+
+    def stay() -> None:
+        while not over.is_set():
+            found.append(finds(stays, photo))
+
+    def write(stage: str, done: int, total: int) -> None:
+        if done == total and len(late) < 3:  # a photo a round
+            late.append(tmp_path / f"late{len(late)}.png")
+            Image.fromarray(np.full((8, 8, 3), 40 * len(late), np.uint8)).save(late[-1])
+            ingest(old, late[-1])
+
+    late: list[Path] = []
+    staying = threading.Thread(target=stay)
+    comes.start()
+    staying.start()
+    try:
+        with open_successor(old, name, other, uri=milvus_server) as new:
+            result = upgrade(old, new, alias=alias, batch_size=BATCH, progress=write)
+            assert (result.alias, result.before, result.missing) == (alias, old.name, [])
+            assert (result.rows, new.count(), old.count()) == (COUNT + len(late),) * 3
+            assert len(late) == 3
+            assert by_id(new) == by_id(old)
+            until(lambda: comes.seen and comes.seen[-1][0] == name)
+            assert point_alias(alias, old) == name
+            until(lambda: comes.seen[-1][0] == old.name)
+    finally:
+        over.set()
+        comes.done.set()
+        comes.join()
+        staying.join()
+    assert len(found) > 10
+    assert all(found)
+    changes = [one for one, before in zip(comes.seen, [("",), *comes.seen], strict=False) if one[0] != before[0]]
+    assert [at for at, _, _ in changes] == [old.name, name, old.name]
+    assert {count for at, count, _ in comes.seen if at == name} == {COUNT + len(late)}
+    assert all(same for _, _, same in comes.seen)
+
+
+def until(reached: Callable[[], object]) -> None:
+    """Wait for what a thread is to see; a minute at most."""
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end, "the reader does not see the change"
+        time.sleep(0.05)
+
+
 def test_a_photo_written_meanwhile_is_noticed_before_readers_change_over(open_, old, names, toy, tmp_path) -> None:
     _, name, alias = names
     new = open_(name, toy.TurnedEncoder(grid=8))
@@ -163,19 +231,26 @@ def test_a_photo_written_meanwhile_is_noticed_before_readers_change_over(open_, 
     late = [PhotoVector("zz", "/photos/late.png", 8, 8, np.eye(16, dtype=np.float32)[0])]
 
     def write(stage: str, done: int, total: int) -> None:
-        if stage == "encode":  # the last that is said before the counts
+        if stage == "project" and done == total:
             old.upsert(late)
 
     kept = tmp_path / "kept"
-    with pytest.raises(
-        CollectionError, match=rf"has {COUNT} photos and lacks 0, but .* has {COUNT + 1}: .* run it again"
-    ):
-        upgrade(old, new, features=kept, alias=alias, progress=write)
+    result = upgrade(old, new, features=kept, alias=alias, progress=write)
+    assert ([one.source for one in result.missing], result.alias) == (["/photos/late.png"], None)
     assert not new.client.has_collection(alias)
-    again = upgrade(old, new, features=kept, alias=alias)
-    assert ([one.source for one in again.missing], again.alias) == (["/photos/late.png"], None)
     old.delete(["zz"])
     assert upgrade(old, new, features=kept, alias=alias).alias == alias
+
+
+def test_a_collection_gets_another_name_and_readers_an_alias(open_, names, photos, toy) -> None:
+    own, _, name = names
+    collection, photo = open_(own, toy.ToyEncoder()), photos / "0007.png"
+    ingest(collection, photo)
+    assert rename(collection, name) == own
+    again = open_(own, toy.ToyEncoder())
+    assert (again.name, again.count(), finds(again, photo)) == (name, 1, True)
+    again.client.drop_alias(own)
+    again.call("rename the collection", "rename_collection", new_name=own)
 
 
 def test_killed_again_and_again_it_goes_on(open_, old, names, toy, tmp_path, milvus_server) -> None:
