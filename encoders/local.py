@@ -110,9 +110,11 @@ class LocalEncoder(PhotoEncoder[Networks]):
             (B, C) float32, unit length.
         """
         size = self._networks.objects.config.crop_size
-        with tracing.span("f_i", {"compsketch.objects": len(images)}):
-            starts = range(0, len(images), BATCH)
-            rows = [self._photographed(pixels(images[start : start + BATCH], size)) for start in starts]
+        rows = []
+        for start in range(0, len(images), BATCH):
+            decoded = pixels(images[start : start + BATCH], size)
+            with tracing.span("f_i", {"compsketch.objects": len(decoded)}):
+                rows.append(self._photographed(decoded))
         return np.concatenate(rows) if rows else np.zeros((0, self._networks.objects.config.dim), np.float32)
 
     # --- sketches ---

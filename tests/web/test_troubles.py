@@ -81,6 +81,15 @@ def test_a_page_whose_server_is_gone_at_first_starts_once_it_is_there(visit: Any
     expect(page.page.locator(".blank")).to_be_visible(timeout=10_000)
 
 
+def test_an_error_of_the_server_names_the_reference_in_its_log(visit: Any):
+    page = visit()
+    page.excuse("500")
+    told = {"error": "this failed inside the server; its log says why", "reference": "3f2a9c"}
+    page.page.route("**/api/search", lambda route: route.fulfill(status=500, json=told))
+    page.draw(0.03, 0.03, 0.3, 0.3)
+    expect(page.page.locator(".note.bad")).to_contain_text("its log says why (reference 3f2a9c)")
+
+
 def test_a_login_is_asked_for_where_one_is_needed(visit: Any, tmp_path: Path):
     with serving(tmp_path, token="open sesame") as address:
         page = visit(address=address, ready=".login")
