@@ -14,6 +14,9 @@ What a run leaves behind, killed wherever it may be, is put right by the next on
 - Import adds rows and never replaces one. So of a part, what the collection holds already is upserted, and the rest is
   imported; nothing is deleted. This is done for every part, of this run or an earlier one, right before its job.
 - A part is removed only when its job has ended and the collection holds each of its photos once.
+
+It is meant for a server of many nodes, whose data nodes read the files. On one Milvus 2.3.5 on two cores it is the
+slower way: 100,000 rows of 256 numbers took 38 s, by upsert 15 s; a job takes 10 s to be seen there, however small.
 """
 
 from __future__ import annotations

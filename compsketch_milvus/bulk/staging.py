@@ -160,7 +160,8 @@ class _Bucket(Staging):
 
     def rename(self, name: str, other: str) -> None:
         with self._named():
-            self._files.mv(self._full(name), self._full(other))
+            self._files.cp_file(self._full(name), self._full(other))
+            self._files.rm_file(self._full(name))
 
     def discard(self, under: str) -> None:
         """Nothing: what was not finished was not in the bucket."""

@@ -18,8 +18,11 @@ from compsketch_milvus.bulk.parts import rewritten
 from compsketch_milvus.errors import CollectionError, ServerError, SettingsError
 from compsketch_milvus.records import PhotoVector
 from compsketch_milvus.rows import SCHEMA_FIELDS
+from tests.compsketch_milvus.bulk.object_store import object_store
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False), st.text())
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.text()
+)
 NAMES = st.text(min_size=1, max_size=8).filter(lambda name: name not in SCHEMA_FIELDS)
 
 
@@ -173,3 +176,31 @@ def test_a_staging_that_cannot_be_used_is_refused_in_one_line(tmp_path, facts, m
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(SettingsError, match=r'pip install "compsketch-milvus\[bulk\]"'):
         Parts(facts, str(tmp_path), worker="all")
+
+
+def test_in_a_bucket_of_s3_with_its_own_key(facts, make_photos, monkeypatch, caplog) -> None:
+    monkeypatch.setenv("COMPSKETCH_STAGING_KEY", "milvus-key")
+    monkeypatch.setenv("COMPSKETCH_STAGING_SECRET", "hush-hush")
+    with object_store() as store:
+        monkeypatch.setenv("COMPSKETCH_STAGING_ENDPOINT", store.address)
+        where = "s3://milvus-bucket/staging"
+        parts = Parts(facts, where, worker="all")
+        parts.add(make_photos(4))
+        assert store.objects == {}
+        [part] = parts.close()
+        assert list(store.objects) == [f"/milvus-bucket/{part.path}"]
+        assert leftover(facts, where) == [part]
+        assert part.ids() == ["p0", "p1", "p2", "p3"]
+        part.remove(keep=True)
+        assert list(store.objects) == [f"/milvus-bucket/staging/imported/{part.name}"]
+        assert leftover(facts, where) == []
+        replace(part, name=f"imported/{part.name}").remove()
+        assert store.objects == {}
+        assert store.keys == {"milvus-key"}
+        store.denies = True
+        parts.add(make_photos(1))
+        with pytest.raises(
+            ServerError, match=r"staging s3://milvus-bucket/staging: PermissionError.*check bucket"
+        ) as denied:
+            parts.close()
+    assert "hush-hush" not in str(denied.value) + caplog.text
