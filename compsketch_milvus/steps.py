@@ -41,7 +41,7 @@ class Call:
     expression: str = ""
 
     def sent(self, timeout: int) -> Call:
-        """The same with an end to waiting for it, and with the request's id, which Milvus puts into its own log."""
+        """The same with an end to waiting for it, and with the request's id, for the log of a Milvus from 2.5 on."""
         id = {"client_request_id": current()} if self.method in OF_ROWS else {}
         return replace(self, arguments={"timeout": timeout, **id, **self.arguments})
 
