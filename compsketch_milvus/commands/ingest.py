@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,6 +97,17 @@ def ingest(
     keep_staged: Annotated[
         bool, typer.Option("--keep-staged", help="With --via bulk: put imported files aside, do not remove them")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|auto|HOST:PORT",
+            help="Spread the work by Ray: over processes of this machine, or over the cluster that it is a part of",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --ray: encoders at a time  [default: one a GPU, else one a machine]"),
+    ] = None,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     as_json: Json = False,
@@ -104,43 +116,36 @@ def ingest(
 
     SIGTERM ends it when what is decoded is stored; a second one, or Ctrl-C, at once. Nothing stored is lost.
     """
-    from compsketch_milvus.features import FeatureStore
     from compsketch_milvus.retry import Backoff
     from compsketch_milvus.shard import Shard
 
     share = Shard.parse(shard) if shard else None
     staged_at = _staging(via, staging, keep_staged, uri)
-    wish = index_parameters(index_params)
-    source = _checked(sources, allow_private)
+    _check_ray(ray, workers, share, keep_features)
+    where: dict[str, Any] = {"uri": uri, "token": token, "encoder": encoder, "index": index}
+    where |= {"index_params": index_parameters(index_params), "partition_key": partition_key}
+    source = sources if ray not in (None, "local") else _checked(sources, allow_private)  # which workers may see alone
+    if ray is None:
+        ingesting = _here(collection, where, share, keep_features, staged_at, keep_staged)
+    else:
+        ingesting = _on_ray(ray, workers, {**where, "collection": collection}, staged_at, keep_staged)
     with (
         Drain() as drain,
         scraped_at(metrics_host, metrics_port, _metrics) as metrics,
-        open_collection(
-            uri,
-            collection,
-            token,
-            encoder,
-            create=True,
-            index=index,
-            index_params=wish,
-            partition_key=partition_key,
-        ) as photos,
+        ingesting as run,
         IngestBar() as bar,
         _reported(bar, metrics) as progress,
     ):
         try:
-            summary = photos.ingest(
+            summary = run(
                 source,
                 batch_size=batch_size,
                 force=force,
                 progress=progress,
-                shard=share,
                 rejects=rejects,
                 stop=drain,
                 backoff=Backoff(deadline=retry_for),
-                keep_features=FeatureStore(keep_features, photos.encoder) if keep_features else None,
                 allow_private=allow_private,
-                writer=staged_at and _bulk(photos, staged_at, share, keep_staged, uri, token),
             )
         except KeyboardInterrupt:
             refuse(f"interrupted after {bar.counts()}; {GOES_ON}", as_json)
@@ -150,6 +155,50 @@ def ingest(
             return FAILURES
     emit(ingest_json(summary), as_json, lambda: _print_ingest(summary))
     return FAILURES if summary.failed else 0
+
+
+@contextmanager
+def _here(
+    collection: str | None,
+    where: dict[str, Any],
+    share: Shard | None,
+    keep_features: Path | None,
+    staging: str | None,
+    keep_staged: bool,
+) -> Iterator[Callable[..., IngestSummary]]:
+    """An ingest in this process, with the collection open."""
+    from compsketch_milvus.features import FeatureStore
+
+    uri, token = where.pop("uri"), where.pop("token")
+    with open_collection(uri, collection, token, where.pop("encoder"), create=True, **where) as photos:
+        yield partial(
+            photos.ingest,
+            shard=share,
+            keep_features=FeatureStore(keep_features, photos.encoder) if keep_features else None,
+            writer=staging and _bulk(photos, staging, share, keep_staged, uri, token),
+        )
+
+
+@contextmanager
+def _on_ray(
+    address: str, workers: int | None, where: dict[str, Any], staging: str | None, keep_staged: bool
+) -> Iterator[Callable[..., IngestSummary]]:
+    """An ingest by the workers of a Ray."""
+    from compsketch_milvus import cluster
+
+    more: dict[str, Any] = {"staging": staging, "keep_staged": keep_staged, "started": note}
+    yield partial(cluster.ingest, address=address, workers=workers, **where, **more)
+
+
+def _check_ray(address: str | None, workers: int | None, share: Shard | None, keep_features: Path | None) -> None:
+    from compsketch_milvus.errors import SettingsError
+
+    if address is None and workers is not None:
+        raise SettingsError("--workers says how many encode under --ray: add --ray local, or leave it out")
+    if address is not None and share is not None:
+        raise SettingsError("--shard and --ray: Ray shares the source out among its workers; leave --shard out")
+    if address is not None and keep_features is not None:
+        raise SettingsError("--keep-features and --ray: features are kept by an ingest without --ray only")
 
 
 def _metrics() -> IngestMetrics:
