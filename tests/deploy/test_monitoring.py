@@ -1,4 +1,4 @@
-"""deploy/monitoring: rules and dashboard speak of what the server really exports, and Prometheus can read them."""
+"""deploy/monitoring: rules and dashboard speak of what is really exported, and Prometheus can read them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from compsketch_milvus import cli
+from compsketch_milvus.canary.metrics import OUTCOMES, CanaryMetrics
+from compsketch_milvus.canary.questions import Canary
+from compsketch_milvus.canary.scoring import CHANGED, Score
+from compsketch_milvus.canary.scoring import STATES as CANARY_STATES
+from compsketch_milvus.metrics import STATES, WatchMetrics
+from compsketch_milvus.settings import VARIABLES
+from compsketch_milvus.tally import REASONS
 from encoders.serving import encoder_pb2
 from encoders.serving.faults import Reason
 from encoders.serving.lanes import Lane
@@ -31,7 +40,8 @@ RULES = [
 ALERTS = [rule for rule in RULES if "alert" in rule]
 DASHBOARD = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
-METRIC = re.compile(r"(?<![\w:])(?P<name>compsketch_encoder_\w+)(?:\{(?P<selector>[^}]*)\})?")
+CANARY = list(yaml.safe_load_all((FOLDER / "canary.yaml").read_text(encoding="utf-8")))
+METRIC = re.compile(r"(?<![\w:])(?P<name>compsketch_[a-z]+_\w+)(?:\{(?P<selector>[^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 SCRAPED = {"job", "instance"}  # labels that Prometheus adds
 
@@ -56,10 +66,14 @@ def exported() -> dict[str, set[str]]:
     model.rows("photo", Lane.BULK, 1)
     model.seconds("forward", Lane.BULK, 0.1)
     model.batch(Lane.BULK, 1)
+    watch, canary = WatchMetrics(), CanaryMetrics("photos", 0.95)
+    score = Score(9, 1, 0, 0, (0.01,), 10, 10)
+    canary.answered(Canary("photos", "toy", "f" * 16, 16, 10, 0.0, ()), score, good=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "torch", _OneGpu())
         metrics.watch_memory(["cuda:0"])
-        families = list(text_string_to_metric_families(generate_latest(metrics.registry).decode()))
+        text = "".join(generate_latest(one.registry).decode() for one in (metrics, watch, canary))
+    families = text_string_to_metric_families(text)
     return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 
@@ -86,7 +100,9 @@ def test_every_metric_that_is_asked_for_is_exported_with_those_labels(exported: 
 def test_every_value_that_is_asked_for_is_one_that_the_server_tells() -> None:
     known = {
         "lane": {lane.value for lane in Lane},
-        "reason": {reason.name.lower() for reason in Reason} | {"expired"},
+        "reason": {reason.name.lower() for reason in Reason} | {"expired"} | set(REASONS),
+        "state": {*STATES, *CANARY_STATES},
+        "outcome": set(OUTCOMES),
         "method": set(encoder_pb2.DESCRIPTOR.services_by_name["Encoder"].methods_by_name) | {"Stream.*"},
         "stage": {"decode", "decode_wait", "forward", "forward_wait"},
         "kind": {"used", "total"},
@@ -98,16 +114,21 @@ def test_every_value_that_is_asked_for_is_one_that_the_server_tells() -> None:
 
 
 def test_what_is_exported_is_in_the_readme(exported: dict[str, set[str]]) -> None:
-    told = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    tables = re.split(r"^All names begin with `(\w+)`", README.partition("## Runbooks")[0], flags=re.MULTILINE)[1:]
+    told = {
+        prefix + name
+        for prefix, table in zip(tables[::2], tables[1::2], strict=True)
+        for name in re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    }
     bare = {re.sub(r"_(bucket|sum|count|created)$", "", name) for name in exported if name.startswith("compsketch_")}
     totals = {name for name in exported if name.endswith("_total")}
     families = {name for name in bare if name + "_total" not in totals}
-    assert {f"compsketch_encoder_{name}" for name in told} == families
+    assert told == families
 
 
 def test_every_recorded_name_that_is_asked_for_is_recorded() -> None:
     recorded = {rule["record"] for rule in RULES if "record" in rule}
-    asked = {name for expression in expressions() for name in re.findall(r"\w+:compsketch_encoder_\w+:\w+", expression)}
+    asked = {name for expression in expressions() for name in re.findall(r"\w+:compsketch_\w+:\w+", expression)}
     assert asked <= recorded
 
 
@@ -164,6 +185,52 @@ def test_no_panel_covers_another_and_each_says_what_it_shows() -> None:
     assert max(x for x, _ in cells) == 23  # a row is 24 wide
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert all(panel["title"] and panel["description"] for panel in DASHBOARD["panels"])
+
+
+# --- the canary on Kubernetes ---
+
+
+@pytest.mark.parametrize("version", ["1.27.0", "1.31.0", "1.37.0"])
+def test_kubernetes_knows_every_field_of_the_canary(version: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    assert [manifest["kind"] for manifest in CANARY] == ["PersistentVolumeClaim", "Deployment", "PodMonitor"]
+    for manifest in CANARY[:2]:  # the last is of the Prometheus operator
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_the_program_knows_every_flag_and_setting_of_the_canary() -> None:
+    pod = CANARY[1]["spec"]["template"]["spec"]
+    known = typer.main.get_command(cli.app).commands["canary"].commands  # type: ignore[attr-defined]
+    flags = {option for parameter in known["run"].params for option in parameter.opts}
+    [prepare], [run] = pod["initContainers"], pod["containers"]
+    assert run["command"] == ["compsketch", "canary", "run", *prepare["args"]]
+    assert {argument.partition("=")[0] for argument in run["args"]} <= flags
+    assert re.findall(r"compsketch canary (\w+)", prepare["command"][2]) == ["run", "prepare"]
+    assert set(re.findall(r"--[\w-]+", prepare["command"][2])) <= flags
+    assert {one["name"] for one in run["env"]} <= {variable for variable, _ in VARIABLES.values()}
+
+
+def test_the_canary_may_do_nothing_but_ask_and_is_asked_where_it_answers() -> None:
+    spec = CANARY[1]["spec"]
+    pod = spec["template"]["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    [port] = pod["containers"][0]["ports"]
+    assert f"--metrics-port={port['containerPort']}" in pod["containers"][0]["args"]
+    assert spec["template"]["metadata"]["annotations"]["prometheus.io/port"] == str(port["containerPort"])
+    monitor = CANARY[2]["spec"]
+    assert monitor["podMetricsEndpoints"][0]["port"] == port["name"]
+    assert monitor["selector"] == spec["selector"]
+    assert monitor["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+
+
+def test_the_canary_calls_itself_out_of_date_where_the_alert_does() -> None:
+    [alert] = [alert for alert in ALERTS if alert["alert"] == "CanaryOutdated"]
+    assert alert["expr"] == f"compsketch_canary_changed_ratio > {CHANGED}"
 
 
 def lost(written: Any, read: Any, path: str = "dashboard") -> list[str]:
