@@ -9,16 +9,19 @@ quantiser with m bytes a vector loses least. Both are one matrix and one offset.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from encoders.blas import one_thread
 from encoders.errors import BundleError, CompsketchError
 from encoders.moments import Floats, lengths, principal_axes
 
 CENTROIDS = 256  # of a sub-quantiser with 8 bits: OPQ needs as many samples
+FEW = 64  # rows, a batch of photos: their product is not worth the waking of threads
 TENSORS = ("projection.matrix", "projection.offset")
 
 
@@ -69,7 +72,9 @@ class Projection:
         if given.ndim != 2 or given.shape[1] != self.features:
             raise CompsketchError(f"embeddings have shape {given.shape}: this projection takes (B, {self.features})")
         # Dividing after the product is the same and spares a copy of x.
-        projected = given @ self.matrix.T / lengths(given)[:, None] + self.offset  # (B, d)
+        with one_thread() if len(given) <= FEW else nullcontext():
+            product = given @ self.matrix.T  # (B, d)
+        projected = product / lengths(given)[:, None] + self.offset
         return (projected / lengths(projected)[:, None]).astype(np.float32)
 
     def to_tensors(self, dtype: DTypeLike = np.float16) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,8 @@
 
 A thread takes its next batch itself, at the last moment, so it never idles while the event loop is busy, and an
 interactive item waits for one run at most. Such an item goes as soon as a thread is free, with those that came
-meanwhile; a bulk batch waits a little to be filled. While interactive items come, bulk batches are cut to what takes
+meanwhile, as many as take `TOGETHER`: where a batch takes as long as its rows one by one, nobody gains by waiting for
+others' rows. A bulk batch waits a little to be filled. While interactive items come, bulk batches are cut to what takes
 `QUANTUM`; at other times to `CALM`.
 """
 
@@ -24,6 +25,7 @@ from encoders.serving.lanes import Lane, Pace
 from encoders.serving.observer import NoObserver, Observer
 
 QUANTUM = 0.02  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
+TOGETHER = 0.05  # seconds that an interactive batch may take, if it is of more than one row
 RECENT = 2.0  # seconds that an interactive item is remembered as a sign of more: longer than one may wait
 CALM, FEWEST = 0.1, 8  # seconds that a bulk batch may take at other times, but so many rows it may have in any case
 PATIENCE = 10.0  # seconds that closing waits for runs that have begun
@@ -210,9 +212,12 @@ class Batcher:
 
     def _limit(self, lane: Lane) -> int:
         pace = self._pace[lane].seconds
-        if lane is Lane.INTERACTIVE or pace == 0:
+        if pace == 0:
             return self._batch
-        fewest, most = (1, QUANTUM) if monotonic() - self._asked < RECENT else (FEWEST, CALM)
+        if lane is Lane.INTERACTIVE:
+            fewest, most = 1, TOGETHER
+        else:
+            fewest, most = (1, QUANTUM) if monotonic() - self._asked < RECENT else (FEWEST, CALM)
         return min(self._batch, max(fewest, int(most / pace)))
 
     def _done(self, batch: list[_Item], results: Sequence[Any], began: float, ended: float) -> None:

@@ -128,6 +128,23 @@ async def test_bulk_batches_are_cut_to_the_quantum_while_interactive_items_come(
 
 
 @on_a_loop
+async def test_interactive_items_do_not_wait_for_each_others_rows_where_a_batch_saves_nothing():
+    sizes: list[int] = []
+
+    def slow(key: str, numbers: list[int]) -> list[int]:
+        sizes.append(len(numbers))
+        threading.Event().wait(0.04 * len(numbers))  # 40 ms a row
+        return numbers
+
+    async with running(slow, batch=4) as batcher:
+        await asyncio.gather(*bulk(batcher, *range(4), lane=Lane.INTERACTIVE))
+        began = len(sizes)
+        await asyncio.gather(*bulk(batcher, *range(4), lane=Lane.INTERACTIVE))
+    assert sizes[:began] == [4]  # nothing is known yet
+    assert sizes[began:] == [1] * 4
+
+
+@on_a_loop
 async def test_an_error_reaches_all_of_its_batch_and_no_other():
     def runner(key: str, numbers: list[int]) -> list[int]:
         return [1 // number for number in numbers]
