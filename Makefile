@@ -26,7 +26,7 @@ demo: $(VENV)/.demo  ## Ingest photos, run the shipped sketches, write demo/inde
 test: $(VENV)/.dev  ## The whole test suite; after `make milvus` also against a real Milvus server
 	$(BIN)/python -m pytest -q -n 2 --ignore tests/integration --ignore $(TEAM)
 	$(BIN)/python -m pytest -q $(TEAM)
-	$(BIN)/python -m pytest -q tests/integration
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/integration
 
 milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a venv of its own
 

@@ -144,8 +144,8 @@ def _answers(uri: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all that docker serves in one process: two would start the same project."""
-    if not os.environ.get("MILVUS_TEST_URI") and docker_answers():
-        for item in items:
-            if {"milvus_server", "composed_server"} & set(getattr(item, "fixturenames", ())):
-                item.add_marker(pytest.mark.xdist_group("docker"))
+    """Keep a file in one process, for its servers; and all that docker serves: two would start the same project."""
+    composed = not os.environ.get("MILVUS_TEST_URI") and docker_answers()
+    for item in items:
+        served = {"milvus_server", "composed_server"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("docker" if composed and served else item.path.stem))
