@@ -135,9 +135,7 @@ def ingest(
     with ExitStack() as stack:
         stack.enter_context(ongoing())
         stack.enter_context(tracing.span("compsketch ingest"))
-        if rejects is not None and _real(rejects) in _files(source):
-            raise SourceError(f"{rejects}: is the source itself; give another file for what fails this time")
-        log = stack.enter_context(Rejects(rejects)) if rejects is not None else None
+        log = stack.enter_context(Rejects.of(source, rejects)) if rejects is not None else None
         return _Ingest(
             collection,
             source,
@@ -306,13 +304,3 @@ class _Ingest(Course):
     def flush(self) -> None:
         with self.client_lock:
             self.collection.flush()
-
-
-def _files(source: Source) -> set[str]:
-    """The files that a source names itself."""
-    items = source if isinstance(source, (list, tuple)) else [source]
-    return {_real(item) for item in items if isinstance(item, (str, Path)) and "\0" not in str(item)}
-
-
-def _real(path: str | Path) -> str:
-    return os.path.realpath(os.path.expanduser(path))  # which take any name: reading the source tells what is wrong

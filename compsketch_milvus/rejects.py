@@ -51,6 +51,18 @@ class Rejects:
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be written ({error.strerror}); give another --rejects") from error
 
+    @classmethod
+    def of(cls, source: Any, path: str | Path) -> Self:
+        """The reject file for what fails of a source.
+
+        Raises:
+            SourceError: it is the source itself; or as above.
+        """
+        items = source if isinstance(source, (list, tuple)) else [source]
+        if _real(path) in {_real(item) for item in items if isinstance(item, (str, Path)) and "\0" not in str(item)}:
+            raise SourceError(f"{path}: is the source itself; give another file for what fails this time")
+        return cls(path)
+
     def add(self, record: ImageRecord | PhotoVector, reason: str) -> None:
         """Append a photo; it is on the disk when this returns.
 
@@ -79,6 +91,10 @@ class Rejects:
         with self._lock:  # a thread that was left behind may have one more: it must not get into another file
             os.close(self._file)
             self._file = -1
+
+
+def _real(path: str | Path) -> str:
+    return os.path.realpath(os.path.expanduser(path))  # which take any name: reading the source tells what is wrong
 
 
 def is_reject(row: Mapping[str, Any]) -> bool:

@@ -113,7 +113,7 @@ def ingest(
         raise SourceError(f"batch_size {batch_size}, workers {workers}, readers {readers}: all must be at least 1")
     source = _for_workers(source)
     with ExitStack() as stack:
-        log = stack.enter_context(Rejects(rejects)) if rejects is not None else None
+        log = stack.enter_context(Rejects.of(source, rejects)) if rejects is not None else None
         session = stack.enter_context(joined(address, STORE_BYTES))
         if started is not None:
             started(session.words)

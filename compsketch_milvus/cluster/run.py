@@ -250,6 +250,8 @@ def _made(kind: type, *, here: bool, **options: Any) -> Any:
     if here:
         this = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options["scheduling_strategy"] = this
+    else:
+        options["scheduling_strategy"] = "SPREAD"
     return ray.remote(kind).options(num_cpus=0, **options)
 
 

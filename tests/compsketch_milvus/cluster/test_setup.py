@@ -1,0 +1,85 @@
+"""What workers are given: the settings of who starts the ingest, and no secret that Ray could show."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+
+import pytest
+from pydantic import SecretStr
+
+from compsketch_milvus.cluster.actors import Gate
+from compsketch_milvus.cluster.setup import Environment, Opening
+from compsketch_milvus.settings import load_settings
+
+
+def test_a_workers_settings_are_those_of_who_starts_it(monkeypatch):
+    monkeypatch.setenv("MILVUS_USER", "me")
+    monkeypatch.setenv("MILVUS_PASSWORD", "hush")
+    monkeypatch.setenv("COMPSKETCH_ENCODER_TOKEN", "quiet")
+    given = load_settings(uri="http://there:19530", collection="mine")
+    environment = Environment.of(given)
+    monkeypatch.setenv("COMPSKETCH_DEVICE", "cuda")  # the worker's own
+    with monkeypatch.context() as patch:
+        for name in (*environment.variables, "OMP_NUM_THREADS"):
+            patch.delenv(name, raising=False)  # which puts them back afterwards
+        patch.setenv("OMP_NUM_THREADS", "1")  # Ray's
+        environment.enter()
+        found = load_settings()
+        assert "OMP_NUM_THREADS" not in os.environ
+    assert found.token.get_secret_value() == "me:hush"
+    assert found.encoder_token.get_secret_value() == "quiet"
+    assert (found.uri, found.collection, found.device) == ("http://there:19530", "mine", None)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Environment({"MILVUS_TOKEN": "hush"}),
+        Opening("photos", "http://me:hush@there:19530", SecretStr("hush"), None),
+    ],
+)
+def test_no_secret_is_shown_and_all_travel(given):
+    assert "hush" not in repr(given)
+    assert pickle.loads(pickle.dumps(given)) == given
+
+
+def test_the_gate_holds_a_shard_back_until_photos_have_ended():
+    async def main() -> None:
+        gate = Gate(window=100)
+        assert await gate.enter(1, 100)
+        waiting = asyncio.create_task(gate.enter(1, 130))
+        await gate.leave(2, 50)
+        await asyncio.sleep(0)
+        assert not waiting.done(), "another shard's photos make no room"
+        await gate.leave(1, 30)
+        assert await waiting
+        assert await gate.enter(1, 60), "a reader that is started anew finds the way free"
+
+    asyncio.run(main())
+
+
+def test_a_stopped_gate_lets_nobody_in_and_nobody_wait():
+    async def main() -> None:
+        gate = Gate(window=10)
+        waiting = asyncio.create_task(gate.enter(1, 20))
+        await asyncio.sleep(0)
+        await gate.stop()
+        assert not await waiting
+        assert not await gate.enter(2, 1)
+        assert await gate.stopped()
+
+    asyncio.run(main())
+
+
+def test_the_gate_knows_who_waits_for_what():
+    async def main() -> None:
+        gate = Gate(window=10)
+        await gate.say("one", "")
+        await gate.say("two", "trying again: no Milvus answers")
+        assert await gate.waits() == "trying again: no Milvus answers"
+        await gate.say("two", "")
+        assert await gate.waits() == ""
+
+    asyncio.run(main())
