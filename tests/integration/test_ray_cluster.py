@@ -30,7 +30,9 @@ def machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **STORE})
+    noticed = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}  # not after 15 seconds
+    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": noticed, **STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     cluster.shutdown()
 
