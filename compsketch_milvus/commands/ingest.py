@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -187,7 +188,12 @@ def _on_ray(
     from compsketch_milvus import cluster
 
     more: dict[str, Any] = {"staging": staging, "keep_staged": keep_staged, "started": note}
-    yield partial(cluster.ingest, address=address, workers=workers, **where, **more)
+
+    def run(source: Any, **options: Any) -> IngestSummary:
+        with redirect_stdout(sys.stderr):  # on which Ray tells of workers that died
+            return cluster.ingest(source, address=address, workers=workers, **where, **more, **options)
+
+    yield run
 
 
 def _check_ray(address: str | None, workers: int | None, share: Shard | None, keep_features: Path | None) -> None:

@@ -86,24 +86,6 @@ def test_a_missing_source_and_another_encoder_are_refused_as_on_one_machine(inge
         ingest(photos, encoder=lambda: other)
 
 
-def test_a_worker_that_dies_costs_a_retry(ingest, photos, uri, toy, toy_encoder, tmp_path):
-    """The encoder's process is killed in its second batch, and the first one's photos are not counted again."""
-    mark = tmp_path / "died"
-
-    class Dying(toy.ToyEncoder):
-        def encode_images(self, images):
-            if self.batches and not mark.exists():
-                mark.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().encode_images(images)
-
-    summary = ingest(photos, encoder=Dying)
-    assert mark.exists()
-    assert counts(summary) == (20, 20, 0, 0)
-    with SketchCollection.open("photos", toy_encoder, uri=uri) as collection:
-        assert collection.count() == 20
-
-
 def test_an_encoder_that_refuses_everything_ends_the_ingest_with_its_words(ingest, photos, toy):
     class Broken(toy.ToyEncoder):
         def encode_images(self, images):
@@ -176,14 +158,32 @@ def test_what_cannot_be_shared_out_is_said_before_anything_starts(ingest, photos
         ingest(photos)
 
 
-def test_the_command(program, photos, toy, monkeypatch):
-    monkeypatch.setattr("compsketch_milvus.encoder.connect", toy.ToyEncoder)
-    done = program.json("ingest", photos, "--ray", "local", "--workers", 2)
-    assert (done["read"], done["indexed"], done["failed"]) == (20, 20, [])
+def test_a_worker_that_dies_costs_a_retry_and_leaves_one_object_on_stdout(program, photos, toy, tmp_path, monkeypatch):
+    """The encoder's process is killed in its second batch, and the first one's photos are not counted again."""
+    mark = tmp_path / "died"
+
+    class Dying(toy.ToyEncoder):
+        def encode_images(self, images):
+            if self.batches and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().encode_images(images)
+
+    monkeypatch.setattr("compsketch_milvus.encoder.connect", Dying)
+    done = program.json("ingest", photos, "--ray", "local", "--batch-size", 4)
+    assert mark.exists()
+    assert (done["read"], done["indexed"], done["skipped"], done["failed"]) == (20, 20, 0, [])
     assert "Ray on 1 machine: 2 CPUs" in program.err
-    for options, words in (
+    assert program.json("info")["count"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         (["--ray", "local", "--shard", "1/2"], "leave --shard out"),
         (["--ray", "local", "--keep-features", "kept"], "without --ray"),
         (["--workers", 2], "add --ray local"),
-    ):
-        assert words in program.json("ingest", photos, *options, status=2)["error"]
+    ],
+)
+def test_flags_that_do_not_go_together(program, photos, options, words):
+    program.refused(words, "ingest", photos, *options)
