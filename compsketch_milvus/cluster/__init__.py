@@ -128,7 +128,7 @@ def ingest(
                 index,
                 index_params,
                 partition_key,
-                staging,
+                str(_absolute(staging)) if staging else None,
                 keep_staged,
             ),
             spec if callable(spec) else connect,
