@@ -1,6 +1,7 @@
 """Write `compsketch plan`'s figures from what `make bench-scale` and `make bench-peers` have measured.
 
     python -m tests.benchmarks.figures        # on the machine that measured: its name goes into the file
+    python -m tests.benchmarks.figures DIR    # where scale.json and peers.json, or one of them, lie elsewhere
 
 Nothing is typed in: what neither has measured is not in the file, and the plan says so.
 """
@@ -8,6 +9,7 @@ Nothing is typed in: what neither has measured is not in the file, and the plan 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,9 +72,9 @@ def _figure(name: str, rows: int | None, value: float, where: str, command: str)
     return {"name": name, "rows": rows, "value": value, "unit": UNITS[name], "machine": where, "command": command}
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Read, write, and say how many."""
-    scale, peers = RESULTS / "scale.json", RESULTS / "peers.json"
+    scale, peers = folder / "scale.json", folder / "peers.json"
     sizes = json.loads(scale.read_text()) if scale.exists() else []
     answer = collected(sizes, json.loads(peers.read_text()) if peers.exists() else None, machine())
     TARGET.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
@@ -80,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS)

@@ -56,7 +56,8 @@ class Comparison:
         for place, column in enumerate(self.columns):
             values = {way: _value(cells[place]) for way, cells in self.rows.items()}
             known = {way: value for way, value in values.items() if value is not None}
-            order = sorted(known, key=known.__getitem__, reverse=column.more_is_better)
+            sign = -1 if column.more_is_better else 1
+            order = sorted(known, key=lambda way: (sign * known[way], way not in self.ours))  # a draw is ours
             mine = next((way for way in order if way in self.ours), None)
             if mine is None:
                 continue

@@ -38,6 +38,8 @@ def test_the_note_says_where_ours_is_not_ahead() -> None:
     assert "- mAP: **ours** (ours, .600 [.500, .700])" in text
 
 
-def test_nothing_against_nothing_is_level_and_not_a_division_by_zero() -> None:
+def test_a_draw_is_ours_also_of_nothing_against_nothing() -> None:
     both = Comparison("", (Column("recall", True),), {"exact": [0.0], "ours": [0.0]}, ("ours",))
-    assert [(one["standing"], one["ratio"]) for one in both.standings()] == [("level", 1.0)]
+    assert both.standings() == [
+        {"column": "recall", "best": "ours", "ours": "ours", "standing": "best", "ratio": 1.0},
+    ]

@@ -24,6 +24,12 @@ from tests.benchmarks.test_scale import SEGMENTS, size_of
 from tests.integration.standalone import Standalone
 
 SHOWN, CLIENTS = 10, 4
+STORED = (
+    "insert_log",
+    "stats_log",
+    "delta_log",
+    "index_files",
+)  # its data but for the queue of messages
 ASKED, WARM = 200, 20  # queries against the clock, at most, and before it
 
 
@@ -118,8 +124,9 @@ class Server:
             with SketchCollection.open("peers", Vectors(vectors.shape[1]), uri=server.uri) as photos:
                 _fill(photos, vectors)
                 data = folder / "data"
-                index_bytes, stored = size_of(data / "index_files"), size_of(data)
-                yield Built(_searching(photos), index_bytes, stored, server.memory() - idle)
+                stored = {name: size_of(data / name) for name in STORED}
+                memory = server.memory() - idle
+                yield Built(_searching(photos), stored["index_files"], sum(stored.values()), memory)
         finally:
             server.kill()
 
