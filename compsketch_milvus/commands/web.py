@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from compsketch_milvus.commands.ingest import Drain
 from compsketch_milvus.commands.opening import EncoderSpec, Json, Name, Token, Uri
 from compsketch_milvus.errors import CompsketchError, ServerError
 from compsketch_milvus.terminal import INTERRUPTED, emit, lasting, note
@@ -50,7 +51,7 @@ def web(
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser")] = False,
     as_json: Json = False,
 ) -> int:
-    """Serve the sketch page: draw objects, watch the photos rearrange. Ctrl-C ends it.
+    """Serve the sketch page: draw objects, watch the photos rearrange. SIGTERM or Ctrl-C ends it.
 
     Only this machine reaches it, unless `--host` says otherwise; then it takes a secret and TLS.
     """
@@ -71,7 +72,8 @@ def web(
 
             webbrowser.open(link)
         try:
-            serve(app, opened, tls_cert, tls_key)
+            with Drain():  # what is under way is answered, and SIGTERM is how a service is meant to end
+                serve(app, opened, tls_cert, tls_key)
         except KeyboardInterrupt:
             return INTERRUPTED
     return 0

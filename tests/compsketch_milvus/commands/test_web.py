@@ -79,8 +79,8 @@ def serve(tmp_path: Path):
         process.communicate()
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_the_page_until_it_is_interrupted(serve, photos, end) -> None:
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_it_serves_the_page_until_it_is_told_to_end(serve, photos, end, status) -> None:
     process, told = serve("--uri", photos)
     assert (told["collection"], told["login"]) == ("photos", False)
     assert told["url"].startswith("http://127.0.0.1:")
@@ -91,7 +91,7 @@ def test_it_serves_the_page_until_it_is_interrupted(serve, photos, end) -> None:
         assert "server" not in browser.get("/").headers
     process.send_signal(end)
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (status, "")
     assert "Traceback" not in err
 
 
