@@ -17,7 +17,6 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -40,7 +39,7 @@ from tests.soak.killing import Blow, schedule
 from tests.soak.ledger import Ledger, Tail
 from tests.soak.milvus import Struck
 from tests.soak.operating import Operator, Service
-from tests.soak.watching import MARK, Sampler, marked
+from tests.soak.watching import Sampler, belonging
 
 __all__ = ["COLLECTION", "Soak"]
 
@@ -67,11 +66,10 @@ class Soak:
         self.watched, self.batches, self.temporary = folder / "watched", folder / "batches", folder / "tmp"
         for path in (folder / "logs", folder / "home", self.temporary):
             path.mkdir(parents=True)
-        self.mark = uuid.uuid4().hex
         self.ledger = Ledger(folder / "soak.jsonl")
         self.milvus = Struck(Standalone(program, folder / "milvus"), self.ledger)
         self.operator = Operator(folder / "logs", self._environment(), self.ledger)
-        self.sampler = Sampler(self._processes, self.temporary, self.mark)
+        self.sampler = Sampler(self._processes, self.temporary)
         self.ports = _free_ports(3)
         self.rows: list[PhotoVector] = []
         self.left: list[int] = []
@@ -84,13 +82,10 @@ class Soak:
         try:
             self._prepare()
             self.operator.start()
-            self._start_all()
-            self._work()
-            self._check()
-            self._end_all()
-        except Exception as error:
-            self.ledger.write("violation", what=f"the soak broke off: {type(error).__name__}: {error}")
-            raise
+            if self._start_all():
+                self._work()
+                self._check()
+                self._end_all()
         finally:
             self.sampler.over.set()
             self.operator.close()
@@ -114,7 +109,7 @@ class Soak:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("COMPSKETCH_", "MILVUS_"))}
         places = {"HOME": "home", "XDG_CACHE_HOME": "home/cache", "XDG_CONFIG_HOME": "home/config", "TMPDIR": "tmp"}
         paths = {"PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}", "PYTHONUNBUFFERED": "1"}
-        return kept | {name: str(self.folder / path) for name, path in places.items()} | paths | {MARK: self.mark}
+        return kept | {name: str(self.folder / path) for name, path in places.items()} | paths
 
     def _prepare(self) -> None:
         """A collection with rows of no file, and a folder with photos."""
@@ -135,7 +130,8 @@ class Soak:
         """The command line of one worker."""
         return self._where(PROGRAM, "ingest", folder, "--shard", share, "--batch-size", 8)
 
-    def _start_all(self) -> None:
+    def _start_all(self) -> bool:
+        """Everything; whether it came up."""
         port, *doors = self.ports
         addresses = [f"http://127.0.0.1:{door}" for door in doors]
         self.place = Place(
@@ -143,17 +139,20 @@ class Soak:
         )
         serve = command("serve", "--port", port, "--metrics-port", 0, "--decode-workers", 1, "--json")
         encoder = self.operator.add(Service("encoder", serve, ready='"port"'))
-        self._until("the encoder is up", READY, lambda: '"port"' in self.operator.out(encoder))
+        if not self._until("the encoder is up", READY, lambda: '"port"' in self.operator.out(encoder)):
+            return False
         for name, door in zip(("page", "unstruck-page"), doors, strict=True):
             cache = self.folder / f"cache-{name}"
             page = self._where(PROGRAM, "web", "--port", door, "--cache", cache)
             self.operator.add(Service(name, page, ready='"url"'))
         watch = self._where(PROGRAM, "watch", self.watched, "--settle", 0.5, "--rescan", 15)
         self.watch = self.operator.add(Service("watch", watch, ready="watching "))
-        self._until("the pages answer", READY, self._pages_answer)
+        if not self._until("the pages answer", READY, self._pages_answer):
+            return False
         for name in ("searcher", "people", "deleter"):
             client = [sys.executable, "-m", "tests.soak.clients", name, self.place.argument()]
             self.operator.add(Service(name, client, ready=""))
+        return True
 
     def _processes(self) -> list[tuple[str, int]]:
         ours = [(one.kind, one.process.pid) for one in self.operator.running() if one.process is not None]
@@ -244,31 +243,33 @@ class Soak:
     def _end_all(self) -> None:
         """Everything ends when it is asked to, and nothing is left of it."""
         good = {"watch": (0, 1), "encoder": (0,), "page": (0,), "unstruck-page": (0,)}
-        for service in self.operator.running():
+        rank = ("people", "searcher", "deleter")  # those who ask, before those who answer
+        for service in sorted(self.operator.running(), key=lambda one: one.name not in rank):
             status = self.operator.end(service)
             if service.name in good and status not in good[service.name]:
                 self.ledger.write("violation", what=f"{service.name}: status {status} after SIGTERM")
         step = answer_of_watch(self.operator.out(self.watch))
         if step is None or step["kept"] or step["unsettled"]:
             self.ledger.write("violation", what=f"the watch's last words: {step}")
-        self._until("all processes have gone", 30, lambda: not marked(self.mark))
-        self.left = marked(self.mark)
+        self._until("all processes have gone", 30, lambda: not belonging(self.temporary))
+        self.left = belonging(self.temporary)
         for port in self.ports:
             with closing(socket.socket()) as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 one.bind(("127.0.0.1", port))
 
-    def _until(self, what: str, seconds: float, there: Callable[[], bool]) -> None:
-        """Wait for something; a violation if it does not come."""
+    def _until(self, what: str, seconds: float, there: Callable[[], bool]) -> bool:
+        """Wait for something, which is a violation if it does not come. Returns whether it came."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 if there():
-                    return
+                    return True
             except ServerError as error:
                 self.ledger.write("waiting", what=what, why=str(error))
             time.sleep(0.5)
         self.ledger.write("violation", what=f"not within {seconds:.0f} s: {what}")
+        return False
 
 
 def answer_of_watch(out: str) -> dict[str, Any] | None:

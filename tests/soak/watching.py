@@ -15,9 +15,8 @@ import psutil
 
 from tests.soak.checks import slope
 
-__all__ = ["MARK", "Life", "Sampler", "marked"]
+__all__ = ["Life", "Sampler", "belonging"]
 
-MARK = "SOAK_RUN"  # in the environment of all programs of a run
 EVERY = 1.0  # seconds
 YOUNG = 60.0  # seconds for which a process may grow: it loads what it needs, and opens its connections
 
@@ -57,15 +56,14 @@ class Sampler(threading.Thread):
     Args:
         processes: name and process id of those that run.
         temporary: their folder for temporary files.
-        mark: in their environment.
     """
 
-    def __init__(self, processes: Callable[[], list[tuple[str, int]]], temporary: Path, mark: str) -> None:
+    def __init__(self, processes: Callable[[], list[tuple[str, int]]], temporary: Path) -> None:
         super().__init__(name="sampler", daemon=True)
-        self._processes, self._temporary, self._mark = processes, temporary, mark
+        self._processes, self._temporary = processes, temporary
         self.lives: dict[int, Life] = {}
         self.temporary: list[tuple[float, float]] = []  # files
-        self.crowd: list[tuple[float, float]] = []  # processes with the mark
+        self.crowd: list[tuple[float, float]] = []  # processes
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -80,7 +78,7 @@ class Sampler(threading.Thread):
                         life.samples.append((now, process.memory_info().rss))
                         life.files = max(life.files, process.num_fds())
             self.temporary.append((now, sum(len(files) for _, _, files in os.walk(self._temporary))))
-            self.crowd.append((now, len(marked(self._mark))))
+            self.crowd.append((now, len(belonging(self._temporary))))
 
     def by_name(self) -> dict[str, dict[str, float]]:
         """Of all processes of a name: how many, the most megabytes and files, the growth of the longest lived."""
@@ -100,11 +98,11 @@ class Sampler(threading.Thread):
         return table
 
 
-def marked(mark: str) -> list[int]:
-    """The processes with the mark in their environment, but for those that have ended."""
+def belonging(temporary: Path) -> list[int]:
+    """The processes that live and have this folder for temporary files, which also children of children are told."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+            if process.environ().get("TMPDIR") == str(temporary) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
