@@ -100,11 +100,12 @@ def _notes(plans: Sequence[Sequence[Need]], parameters: Parameters, measured: Fi
         notes.append("* extrapolated: outside of the sizes, or for another index, than were measured")
     lacking = sorted({line.quantity.lacking for line in lines} - {""})
     notes += [f"- not known: {text}" for text in lacking]
-    for figure in measured.figures:
-        rows = "" if figure.rows is None else f", {figure.rows:,} photos"
-        notes.append(
-            f"measured: {figure.name}{rows}: {figure.value:.4g} {figure.unit} ({figure.command}; {figure.machine})"
-        )
+    for machine in dict.fromkeys(figure.machine for figure in measured.figures):
+        notes.append(f"measured on {machine}:")
+        for figure in measured.figures:
+            if figure.machine == machine:
+                rows = "" if figure.rows is None else f", {figure.rows:,} photos"
+                notes.append(f"  {figure.name}{rows}: {figure.value:,.4g} {figure.unit} ({figure.command})")
     given = (
         f"{name}={one['value']}{' (flag)' if one['from'] == 'flag' else ''}"
         for name, one in parameters.report().items()

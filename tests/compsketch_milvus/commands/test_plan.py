@@ -49,7 +49,7 @@ def test_the_table_has_a_column_a_size_and_says_what_is_extrapolated_measured_an
     assert "3 GiB" in line
     assert "6 GiB*" in line
     assert "* extrapolated" in program.out
-    assert "measured: memory, 1,000,000 photos: 3.221e+09 bytes (make bench-scale; a machine)" in program.out
+    assert "measured on a machine:\n  memory, 1,000,000 photos: 3.221e+09 bytes (make bench-scale)" in program.out
     assert "give --encode-rate" in program.out
     assert "gpu=True (flag)" in program.out
 
