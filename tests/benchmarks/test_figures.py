@@ -10,7 +10,7 @@ import pytest
 from compsketch_milvus.plan.figures import Figures
 from compsketch_milvus.plan.parameters import Parameters
 from compsketch_milvus.plan.sizing import needs
-from tests.benchmarks.figures import SERVER, collected
+from tests.benchmarks.figures import RESULTS, SERVER, TARGET, collected
 
 INDEX = {"type": "IVF_PQ", "params": {"nlist": 1600, "m": 16, "nbits": 8}}
 SIZE = {
@@ -48,3 +48,10 @@ def test_sizes_of_different_indexes_are_refused() -> None:
     other = {**SIZE, "index": {"params": {**INDEX["params"], "nlist": 1024}}}
     with pytest.raises(ValueError, match="different indexes"):
         collected([SIZE, other], None, "here")
+
+
+def test_the_shipped_figures_are_those_of_the_results() -> None:
+    """Where this fails: python -m tests.benchmarks.figures."""
+    sizes, peers = (json.loads((RESULTS / name).read_text()) for name in ("scale.json", "peers.json"))
+    shipped = json.loads(TARGET.read_text())
+    assert shipped == collected(sizes, peers, shipped["figures"][0]["machine"])
