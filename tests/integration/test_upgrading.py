@@ -147,7 +147,8 @@ def test_the_whole_walk_with_a_reader_that_watches(open_, old, names, photos, bu
         assert new.info()["index"]["state"] == "Finished"
         stored = new.stored(by_id(new), ["source", "vector"])
     found = np.array([row["vector"] for row in stored.values()], np.float32)
-    assert np.abs(found - encoder.encode_images([row["source"] for row in stored.values()])).max() < 2e-3
+    # Features are kept in half precision, which 8 dimensions show more of than 256.
+    assert np.abs(found - encoder.encode_images([row["source"] for row in stored.values()])).max() < 5e-3
     seen = len(reader.seen)
     while len(reader.seen) < seen + 2 and reader.is_alive():
         time.sleep(0.1)
