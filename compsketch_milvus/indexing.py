@@ -24,6 +24,7 @@ from compsketch_milvus.index import (
     IndexChoice,
     ServerFacts,
     choose,
+    loses,
     only_searches,
     pays,
 )
@@ -72,7 +73,7 @@ def chosen(
 
 def _said(collection: SketchCollection, choice: IndexChoice, want: str) -> IndexChoice:
     missed = want.lower() not in ("auto", choice.type.lower())
-    level = logging.WARNING if missed else logging.INFO
+    level = logging.WARNING if missed or loses(choice.type, collection.facts) else logging.INFO
     shown = json.dumps({**choice.params, **choice.search_params})
     _log.log(level, "collection %r: index %s %s: %s", collection.name, choice.type, shown, choice.reason)
     return choice

@@ -15,7 +15,9 @@ from compsketch_milvus.index import GPU_TYPES, LITE_TYPES, SERVER_TYPES, IndexCh
 LITE = ServerFacts("lite", "3.2.2", gpu="no", dim=256)
 SERVER = ServerFacts("server", "v2.6.4", dim=256)
 GPU = ServerFacts("server", "v2.6.4", gpu="yes", dim=256, gpu_reason="the server built one")
-CPU = ServerFacts("server", "v2.3.5", gpu="no", dim=256, gpu_reason="the server refuses one")
+CPU = ServerFacts("server", "v2.4.5", gpu="no", dim=256, gpu_reason="the server refuses one")
+OLD = replace(CPU, version="v2.3.5")  # whose IVF_PQ is wrong where rows are left out
+LOSES = "IVF_PQ of a server before 2.4 loses answers once photos are deleted or filtered out"
 PAPER = {"nlist": 1600, "m": 16, "nbits": 8}
 CACHED = {"cache_dataset_on_device": "true"}
 
@@ -44,8 +46,23 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
         )),
         (at(CPU, 5000), "auto", None, (
             "IVF_PQ", {**PAPER, "nlist": 128}, {"nprobe": 64},
-            "Milvus v2.3.5, GPU indexes: no (the server refuses one); the paper's quantiser on the CPU, "
+            "Milvus v2.4.5, GPU indexes: no (the server refuses one); the paper's quantiser on the CPU, "
             "nlist 128, the largest power of two that leaves 39 of 5000 rows to each list",
+        )),
+        (OLD, "auto", None, (
+            "IVF_SQ8", {"nlist": 1600}, {"nprobe": 64},
+            f"Milvus v2.3.5, GPU indexes: no (the server refuses one); {LOSES}, "
+            "nlist 1600 for a collection that is about to be filled",
+        )),
+        (OLD, "IVF_PQ", None, ("IVF_PQ", PAPER, {"nprobe": 64}, f"asked for by name, although {LOSES}")),
+        (OLD, "GPU_IVF_PQ", {"nlist": 32, "nbits": 4}, (
+            "IVF_SQ8", {"nlist": 32}, {"nprobe": 32},
+            f"GPU_IVF_PQ was wanted, but the server refuses one: the nearest there is on the CPU, as {LOSES}",
+        )),
+        (replace(GPU, version="v2.3.5"), "auto", None, (
+            "GPU_IVF_PQ", PAPER, {"nprobe": 64},
+            "Milvus v2.3.5, GPU indexes: yes (the server built one); the paper's quantiser, "
+            "nlist 1600 for a collection that is about to be filled",
         )),
         (at(GPU, 100_000), "auto", None, (
             "GPU_IVF_PQ", PAPER, {"nprobe": 64},
@@ -69,7 +86,7 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
         (LITE, "hnsw", {"M": 32, "ef": 512}, (
             "HNSW", {"M": 32, "efConstruction": 200}, {"ef": 512}, "asked for by name",
         )),
-        (LITE, "IVF_SQ8", None, ("IVF_SQ8", {"nlist": 128}, {"nprobe": 16}, "asked for by name")),
+        (LITE, "IVF_SQ8", None, ("IVF_SQ8", {"nlist": 1600}, {"nprobe": 64}, "asked for by name")),
         (SERVER, "IVF_PQ", {"nprobe": 8}, ("IVF_PQ", PAPER, {"nprobe": 8}, "asked for by name")),
     ],
 )  # fmt: skip

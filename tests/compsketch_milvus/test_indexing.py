@@ -114,14 +114,14 @@ def test_a_flat_index_that_was_asked_for_stays(open_collection, photo_vectors, m
 def test_an_index_that_was_asked_for_is_not_built_again_when_rows_have_grown(open_collection, photo_vectors) -> None:
     """Several workers, each with --index, would otherwise take the collection away from each other."""
     open_collection(index="IVF_FLAT").upsert(photo_vectors)
-    assert open_collection(index="IVF_FLAT").index.params == {"nlist": 128}
-    assert open_collection(index="ivf_flat", index_params={"nlist": 128}).index.params == {"nlist": 128}
+    assert open_collection(index="IVF_FLAT").index.params == {"nlist": 1600}
+    assert open_collection(index="ivf_flat", index_params={"nlist": 1600}).index.params == {"nlist": 1600}
     assert open_collection(index="IVF_FLAT", index_params={"nlist": 4}).index.params == {"nlist": 4}
 
 
 def test_parameters_for_searching_are_kept_without_building_again(open_collection, photo_vectors, caplog) -> None:
     open_collection(index="IVF_FLAT").upsert(photo_vectors)
-    changed = open_collection(index="IVF_FLAT", index_params={"nlist": 128, "nprobe": 128})
+    changed = open_collection(index="IVF_FLAT", index_params={"nlist": 1600, "nprobe": 128})
     assert changed.index.search_params == {"nprobe": 128}
     assert open_collection().index.search_params == {"nprobe": 128}
 
@@ -134,6 +134,15 @@ def test_parameters_for_searching_alone_build_nothing_though_rows_have_grown(on)
     collection.reindex("IVF_PQ", {"nprobe": 300})
     assert (collection.index.params["nlist"], collection.index.search_params) == (1600, {"nprobe": 300})
     assert (server.builds, on(server)().index.search_params) == (built, {"nprobe": 300})
+
+
+def test_a_quantiser_that_loses_answers_is_replaced_when_chosen_anew_and_named_when_wanted(on, caplog) -> None:
+    server = FakeServer("v2.3.5-lite")
+    collection = filled(on(server)(index="IVF_PQ"), 5000)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "asked for by name, although IVF_PQ of a server before 2.4 loses answers" in said
+    collection.reindex("auto")
+    assert (collection.index.type, collection.index.params) == ("IVF_SQ8", {"nlist": 128})
 
 
 def test_parameters_for_searching_leave_those_that_were_given_before(on) -> None:
@@ -238,7 +247,7 @@ def filled(collection: SketchCollection, rows: int, first: int = 0) -> SketchCol
             r"GPU indexes: no \(the server refuses one: .*; the paper's",
         ),
         ("v2.4.5", "fails", "IVF_PQ", "no", r"GPU indexes: no \(the server cannot build one: no CUDA-capable"),
-        ("v2.3.5", "never", "IVF_PQ", "no", "had built none of its 2048 rows after 1 s"),
+        ("v2.3.5", "never", "IVF_SQ8", "no", "had built none of its 2048 rows after 1 s"),
     ],
 )
 def test_each_server_is_asked_once_and_what_it_said_is_kept(on, caplog, version, gpu, kind, answer, reason) -> None:
@@ -246,7 +255,7 @@ def test_each_server_is_asked_once_and_what_it_said_is_kept(on, caplog, version,
     server = FakeServer(version, gpu)
     collection = on(server)()
     assert (collection.index.type, collection.facts.gpu) == (kind, answer)
-    assert collection.index.params == {"nlist": 1600, "m": 16, "nbits": 8}
+    assert collection.index.params == {"nlist": 1600} | ({} if kind == "IVF_SQ8" else {"m": 16, "nbits": 8})
     assert re.search(reason, collection.index.reason), collection.index.reason
     assert f"collection 'photos': index {kind} " in caplog.text
     again = on(server)()
@@ -256,12 +265,12 @@ def test_each_server_is_asked_once_and_what_it_said_is_kept(on, caplog, version,
 
 def test_pypi_s_wheel_is_not_asked(on) -> None:
     server = FakeServer("v2.3.5-lite", "never")
-    assert on(server)().index.type == "IVF_PQ"
+    assert on(server)().index.type == "IVF_SQ8"
     assert server.asked == 0
 
 
 def test_a_gpu_index_asked_for_by_name_becomes_the_nearest_with_a_warning(on, caplog) -> None:
-    server = FakeServer("v2.3.5-lite", "never")
+    server = FakeServer("v2.4.5", "never")
     wish = {"index": "GPU_IVF_PQ", "index_params": {"nlist": 64, "refine_ratio": 2, "cache_dataset_on_device": True}}
     collection = on(server)(**wish)
     assert (collection.index.type, collection.index.params) == ("IVF_PQ", {"nlist": 64, "m": 16, "nbits": 8})
