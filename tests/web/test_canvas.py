@@ -600,6 +600,7 @@ def test_fingers_find_targets_of_44_pixels(visit: Callable[..., Any]) -> None:
     assert min(min(size["width"], size["height"]) for size in sizes) >= 44
 
 
+@pytest.mark.benchmark
 def test_drawing_keeps_the_main_thread_free(canvas: Canvas) -> None:
     """No task of the page while drawing takes longer than a frame of 32 ms; thousands of points are there already."""
     points = [[[100 + n % 400, 50 + n / 8] for n in range(4000)]]
