@@ -14,7 +14,8 @@ import os
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,7 @@ class _OpenVino(Runtime):
     ) -> None:
         import openvino
 
-        core = openvino.Core()
+        core = _core()
         precision = precision or core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
         hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
@@ -312,6 +313,21 @@ def _prepare(module: nn.Module, example: np.ndarray, precision: str) -> nn.Modul
     if precision == "bf16":
         round_to_bf16(fused)
     return fused
+
+
+@cache
+def _core() -> Any:
+    """The process' only one, whose CPU plugin was loaded in a thread of its own.
+
+    The plugin gives the thread that loads it a smaller stack for signal handlers, and frees that with the last core,
+    whichever thread lets go of it: in the thread that was left with it the next signal would end the process.
+    """
+    import openvino
+
+    core = openvino.Core()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(core.get_versions, "CPU").result()
+    return core
 
 
 def _to_openvino(module: nn.Module, example: np.ndarray) -> Any:

@@ -1,6 +1,9 @@
 """Every runtime is compared with plain float32 torch, for the three networks an encoder runs."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -228,6 +231,28 @@ def test_a_network_of_a_fixed_size_gives_the_same() -> None:
     for rows in range(1, 5):
         batch = np.random.default_rng(rows).integers(0, 256, (rows, *PIXELS.shape[1:]), np.uint8)
         np.testing.assert_allclose(sized(batch), plain(batch), rtol=1e-5, atol=1e-6)
+
+
+SIGNALLED = """
+import gc, os, signal, threading
+from encoders.runtimes import compile_module
+from tests.encoders.test_runtimes import PIXELS, tiny
+
+made = [compile_module(tiny(), PIXELS, "openvino")]
+made[0](PIXELS)
+thread = threading.Thread(target=lambda: (made.clear(), gc.collect()))
+thread.start(); thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_heard_after_a_network_is_gone() -> None:
+    """OpenVINO puts a stack of its own in place of the one that signal handlers run on, and frees it."""
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNALLED]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "heard\n"), ran.stderr
 
 
 def test_openvino_says_precision_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
