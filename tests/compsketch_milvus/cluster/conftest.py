@@ -1,4 +1,4 @@
-"""One Ray of two processors for all tests of this folder, and photos."""
+"""One Ray of two processors for a module's tests, and photos."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from tests.compsketch_milvus.processes import REPOSITORY
 pytest.importorskip("ray", reason='pip install "compsketch-milvus[ray]"')
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """A Ray in this process, which ingests join; its workers find the tests' modules."""
+    """A Ray in this process, which ingests join; its workers find the tests' modules.
+
+    It must not outlive them: its processes are this one's children, and other tests look what children are left.
+    """
     ray = _ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}")
