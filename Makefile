@@ -9,8 +9,6 @@ OUT ?= runs/default
 RECIPE ?= default
 SECONDS ?= 1800
 SEED ?=
-# Starts torchrun: a worker that had run two thousand other tests died under it, twice, without a word.
-TEAM := tests/encoders/training/test_processes.py
 
 .PHONY: demo test milvus promtool lint proto format bench bench-scale bench-peers soak train train-smoke semir evaluate tables screenshots clean
 
@@ -24,8 +22,7 @@ demo: $(VENV)/.demo  ## Ingest photos, run the shipped sketches, write demo/inde
 	$(BIN)/compsketch demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: $(VENV)/.dev  ## The whole test suite; after `make milvus` also against a real Milvus server
-	$(BIN)/python -m pytest -q -n 2 --ignore tests/integration --ignore $(TEAM)
-	$(BIN)/python -m pytest -q $(TEAM)
+	$(BIN)/python -m pytest -q -n 2 --ignore tests/integration
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/integration
 
 milvus: $(MILVUS)  ## A real Milvus server for the tests, without docker, in a venv of its own
@@ -60,7 +57,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev  ## Ratios measured side by side; run it on a quiet machine
-	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m benchmark tests/benchmarks
+	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m benchmark tests/benchmarks tests/web
 
 bench-scale: $(VENV)/.dev milvus  ## What rows cost on a real server (SIZES="100000 4500000"); hours of a quiet machine
 	DATA="$(DATA)" $(BIN)/python -m pytest -q -s -m scale tests/benchmarks
