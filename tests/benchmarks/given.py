@@ -1,14 +1,32 @@
-"""Photos whose vectors are given, where it is not the encoder that is measured; and photos as files."""
+"""Photos whose vectors are given, where the encoder is not measured; photos as they are read, or as files."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from compsketch_milvus.records import PhotoVector
+from compsketch_milvus.records import ImageRecord, PhotoVector
+
+
+@dataclass(frozen=True)
+class Generated:
+    """So many different photos of 24 x 24, each made when it is asked for; up to 16,777,216."""
+
+    count: int
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for number in range(self.count):
+            stream = io.BytesIO()
+            Image.new("RGB", (24, 24), (number % 256, number // 256 % 256, number // 65536)).save(stream, "PNG")
+            yield ImageRecord(
+                f"{number:032x}", f"generated {number}", data=stream.getvalue(), fields={"number": number}
+            )
 
 
 class Vectors:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,18 +14,6 @@ pytestmark = pytest.mark.benchmark
 
 COUNT, SETTLED = 20_000, 2_000
 ALLOWED_MB = 12
-
-
-def photos() -> Iterator[object]:
-    """20,000 different photos, each made when it is asked for."""
-    from PIL import Image
-
-    from compsketch_milvus.records import ImageRecord
-
-    for number in range(COUNT):
-        stream = io.BytesIO()
-        Image.new("RGB", (24, 24), (number % 256, number // 256, 7)).save(stream, "JPEG")
-        yield ImageRecord(f"{number:032x}", f"generated {number}", data=stream.getvalue(), fields={"number": number})
 
 
 class Forgetful:
@@ -53,6 +39,7 @@ def measure() -> None:
     import psutil
 
     from compsketch_milvus.ingest import ingest
+    from tests.benchmarks.given import Generated
 
     spec = importlib.util.spec_from_file_location("toy", Path(__file__).parents[1] / "toy.py")
     toy = importlib.util.module_from_spec(spec)
@@ -65,7 +52,7 @@ def measure() -> None:
         key = "settled" if state.indexed <= SETTLED else "peak"
         resident[key] = max(resident[key], now)
 
-    summary = ingest(Forgetful(toy.ToyEncoder()), photos(), progress=progress)
+    summary = ingest(Forgetful(toy.ToyEncoder()), Generated(COUNT), progress=progress)
     assert summary.indexed == COUNT
     print(resident["settled"], resident["peak"])
 
