@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from compsketch_milvus.errors import SourceError
 from compsketch_milvus.records import ImageRecord
 from compsketch_milvus.settings import load_settings
+from encoders import tracing
+from encoders.request import ongoing
 
 if TYPE_CHECKING:
     from compsketch_milvus.cluster.setup import OpensEncoder
@@ -113,6 +115,8 @@ def ingest(
         raise SourceError(f"batch_size {batch_size}, workers {workers}, readers {readers}: all must be at least 1")
     source = _for_workers(source)
     with ExitStack() as stack:
+        stack.enter_context(ongoing())
+        stack.enter_context(tracing.span("compsketch ingest"))
         log = stack.enter_context(Rejects.of(source, rejects)) if rejects is not None else None
         session = stack.enter_context(joined(address, STORE_BYTES))
         if started is not None:

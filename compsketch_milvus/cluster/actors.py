@@ -134,6 +134,7 @@ class Keeper:
     def __init__(self, environment: Environment, opening: Opening, encoder: EncoderFacts, patience: Patience) -> None:
         environment.enter()
         self._opening, self._encoder, self._patience = opening, encoder, patience
+        self._part = environment.part
 
     @cached_property
     def _collection(self) -> SketchCollection:
@@ -145,13 +146,15 @@ class Keeper:
 
     def open(self) -> int:
         """Open the collection, or make it. Raises as `SketchCollection.open`. Returns the id of this process."""
-        self._patience(lambda: self._collection.check_usable())
-        self._patience(lambda: self._writer)
+        with self._part("open"):
+            self._patience(lambda: self._collection.check_usable())
+            self._patience(lambda: self._writer)
         return os.getpid()
 
     def unchanged(self, records: Sequence[ImageRecord]) -> set[str]:
         """Ids of the photos that the collection holds as they are; see `stages.unchanged`."""
-        return self._patience(lambda: stages.unchanged(self._collection, records))
+        with self._part("compare"):
+            return self._patience(lambda: stages.unchanged(self._collection, records))
 
     def write(self, photos: list[PhotoVector]) -> Written:
         """Store photos; see `stages.write`."""
@@ -166,12 +169,14 @@ class Keeper:
                 stored.extend(self._patience(lambda: writer.store(some)))
             outcomes.extend(Outcome(bare(photo), "indexed" if writer is None else "staged") for photo in some)
 
-        stages.write(photos, put, lambda photo, reason: outcomes.append(Outcome(bare(photo), "failed", reason)))
+        with self._part("write"):
+            stages.write(photos, put, lambda photo, reason: outcomes.append(Outcome(bare(photo), "failed", reason)))
         return Written(outcomes, stored)
 
     def finish(self) -> Sequence[str]:
         """Store what is staged, and write everything out; returns the ids of what was stored by it."""
-        writer = self._patience(lambda: self._writer)
-        stored = self._patience(writer.finish) if writer is not None else ()
-        self._patience(lambda: self._collection.flush())
+        with self._part("finish"):
+            writer = self._patience(lambda: self._writer)
+            stored = self._patience(writer.finish) if writer is not None else ()
+            self._patience(lambda: self._collection.flush())
         return stored

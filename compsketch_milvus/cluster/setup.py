@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import SecretStr
 
 from compsketch_milvus.settings import VARIABLES, Settings
+from encoders import request, tracing
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -20,31 +22,39 @@ __all__ = ["EncoderFacts", "Environment", "Opening", "OpensEncoder"]
 
 OpensEncoder: TypeAlias = "Callable[[], Encoder]"
 THREADS = "OMP_NUM_THREADS"
+SPANS_WAIT = "OTEL_BSP_SCHEDULE_DELAY"  # milliseconds in which a span has left a process
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The settings of the process that starts an ingest, for those of the workers; secrets are not shown.
+    """The settings and the request of the process that starts an ingest, for the workers; secrets are not shown.
 
     They travel as an argument of an actor or a task: what Ray shows of a job, its runtime environment, holds none.
 
     Args:
         variables: values by the names of `settings.VARIABLES`.
         threads: OMP_NUM_THREADS; None leaves the libraries their own choice, in place of Ray's, a thread a process.
+        traced: whether the workers send spans, which they do where OpenTelemetry's variables say on their machines.
+        request: id of the request that the ingest is.
+        carrier: headers that carry its span.
     """
 
     variables: Mapping[str, str] = field(repr=False)
     threads: str | None = None
+    traced: bool = False
+    request: str = ""
+    carrier: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> Environment:
-        """That of these settings."""
+        """That of these settings, and of the request and the span that this is called in."""
         variables = {}
         for name, (variable, _) in VARIABLES.items():
             value = getattr(settings, name)
             if value is not None and name not in ("user", "password"):  # which are in the token
                 variables[variable] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-        return cls(variables, os.environ.get(THREADS))
+        threads, carrier = os.environ.get(THREADS), tuple(tracing.injected())
+        return cls(variables, threads, settings.tracing, request.current(), carrier)
 
     def enter(self) -> None:
         """Make it this process' own."""
@@ -54,6 +64,15 @@ class Environment:
         os.environ.pop(THREADS, None)
         if self.threads is not None:
             os.environ[THREADS] = self.threads
+        if self.traced:
+            os.environ.setdefault(SPANS_WAIT, "100")  # not 5,000: workers are killed as soon as the ingest has ended
+            tracing.start("compsketch")
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Around what a worker does of the ingest: under its request's id, in a span below its own."""
+        with request.request(self.request), tracing.span(f"ingest {name}", carrier=dict(self.carrier)):
+            yield
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ class Reader:
     local: bool
 
     def __call__(self) -> Iterator[pa.Table]:
-        self.environment.enter()
         position = 0
         recent: dict[str, None] = {}
         try:
+            self.environment.enter()
             for chunk in stages.chunks(self._own()):
                 position += len(chunk)
                 if not answer(self.gate.enter.remote(self.shard.index, position)):
@@ -149,6 +149,10 @@ class Decode:
             return row
         if answer(self.gate.stopped.remote()):
             return pack(batch.abandoned(batch.photos))
+        with self.environment.part("decode"):
+            return pack(self._decoded(batch))
+
+    def _decoded(self, batch: Batch) -> Batch:
         records, batch.photos = batch.photos, []
         for record in records:
             try:
@@ -156,8 +160,8 @@ class Decode:
             except ImageError as error:
                 batch.fail(record, str(error) if self.local else f"{error} (on worker {socket.gethostname()})")
             except Exception as error:
-                return pack(batch.broken(error))
-        return pack(batch)
+                return batch.broken(error)
+        return batch
 
 
 class Encode:
@@ -172,7 +176,7 @@ class Encode:
 
     def __init__(self, opens: OpensEncoder, facts: EncoderFacts, environment: Environment, patience: Patience) -> None:
         environment.enter()
-        self._opens, self._facts, self._patience = opens, facts, patience
+        self._opens, self._facts, self._environment, self._patience = opens, facts, environment, patience
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -189,7 +193,8 @@ class Encode:
         if batch is None or not batch.photos:
             return row
         try:
-            batch.photos = self._patience(partial(stages.encode, self._encoder, batch.photos, batch.fail))
+            with self._environment.part("encode"):
+                batch.photos = self._patience(partial(stages.encode, self._encoder, batch.photos, batch.fail))
         except Exception as error:
             return pack(batch.broken(error))
         return pack(batch)

@@ -8,9 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import pytest
 from opentelemetry.trace import StatusCode
 
@@ -19,6 +17,7 @@ from compsketch_milvus.errors import CollectionError, IngestError
 from compsketch_milvus.ingest import ingest
 from encoders.request import current, request
 from encoders.sketch import Sketch
+from tests.compsketch_milvus.collector import collector
 from tests.compsketch_milvus.conftest import LEFT
 
 SEARCH = ("compsketch by_sketches", [("encode sketches", []), ("rerank", []), ("search photos", [])])
@@ -125,30 +124,12 @@ def test_a_line_of_a_commands_log_names_its_request(program, monkeypatch) -> Non
 
 
 def test_a_program_sends_its_spans_to_a_collector(tmp_path, sketch) -> None:
-    received: list[bytes] = []
-
-    def export(message: bytes, _: object) -> bytes:
-        received.append(message)
-        return b""
-
-    export_method = grpc.unary_unary_rpc_method_handler(export)
-    service = grpc.method_handlers_generic_handler(
-        "opentelemetry.proto.collector.trace.v1.TraceService", {"Export": export_method}
-    )
-    collector = grpc.server(ThreadPoolExecutor(1), handlers=[service])
-    port = collector.add_insecure_port("127.0.0.1:0")
-    collector.start()
-    try:
-        code = "from compsketch_milvus.cli import main; main()"
-        command = [sys.executable, "-c", code, "render", str(sketch), "--out", str(tmp_path / "seen.png")]
-        environment = {
-            "COMPSKETCH_TRACING": "1",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-            "HOME": str(tmp_path),
-        }
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    finally:
-        collector.stop(0).wait(5)
+    code = "from compsketch_milvus.cli import main; main()"
+    command = [sys.executable, "-c", code, "render", str(sketch), "--out", str(tmp_path / "seen.png")]
+    with collector() as (received, environment):
+        done = subprocess.run(
+            command, env={**environment, "HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        )
     assert (done.returncode, done.stderr) == (0, "")
     (message,) = received
     assert b"command render" in message

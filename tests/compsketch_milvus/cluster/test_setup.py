@@ -12,6 +12,8 @@ from pydantic import SecretStr
 from compsketch_milvus.cluster.actors import Gate
 from compsketch_milvus.cluster.setup import Environment, Opening
 from compsketch_milvus.settings import load_settings
+from encoders import tracing
+from encoders.request import current, request
 
 
 def test_a_workers_settings_are_those_of_who_starts_it(monkeypatch):
@@ -31,6 +33,23 @@ def test_a_workers_settings_are_those_of_who_starts_it(monkeypatch):
     assert found.token.get_secret_value() == "me:hush"
     assert found.encoder_token.get_secret_value() == "quiet"
     assert (found.uri, found.collection, found.device) == ("http://there:19530", "mine", None)
+
+
+def test_a_worker_works_for_the_request_and_below_the_span_of_who_starts_it(spans):
+    with request("run-7"), tracing.span("compsketch ingest"):
+        environment = Environment.of(load_settings())
+    with pickle.loads(pickle.dumps(environment)).part("decode"):
+        assert current() == "run-7"
+    assert spans.tree() == [("compsketch ingest", [("ingest decode", [])])]
+    assert {span.attributes["compsketch.request_id"] for span in spans.all} == {"run-7"}
+
+
+def test_where_nobody_listens_a_worker_has_the_request_alone():
+    with request("run-8"):
+        environment = Environment.of(load_settings())
+    assert (environment.traced, environment.carrier) == (False, ())
+    with environment.part("write"):
+        assert current() == "run-8"
 
 
 @pytest.mark.parametrize(
