@@ -195,6 +195,18 @@ def test_pods_are_added_while_items_wait_in_a_lane_that_has_a_depth() -> None:
     assert "replicas" not in made["Deployment"]["spec"]  # or each upgrade would undo what the autoscaler has done
 
 
+def test_traces_leave_the_pod_where_a_collector_is_named() -> None:
+    variables = [
+        {"name": "COMPSKETCH_TRACING", "value": "1"},
+        {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4317"},
+    ]
+    ports = [{"port": 53, "protocol": "UDP"}, {"port": 4317, "protocol": "TCP"}]
+    made = render(SECRETS | {"env": variables, "networkPolicy": {"egress": ports}})
+    (container,) = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["env"] == variables
+    assert made["NetworkPolicy"]["spec"]["egress"] == [{"ports": ports}]
+
+
 def test_only_the_release_s_namespace_may_ask_unless_others_are_named_and_nothing_goes_out() -> None:
     policy = render(SECRETS)["NetworkPolicy"]["spec"]
     assert policy["ingress"][0] == {"ports": [{"port": "grpc"}], "from": [{"podSelector": {}}]}

@@ -19,7 +19,11 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = {"encoder": ("serve", "encoders"), "page": ("web", "remote"), "ray": ("encoders", "ray", "data", "remote")}
+EXTRAS = {
+    "encoder": ("serve", "encoders", "tracing"),
+    "page": ("web", "remote", "tracing"),
+    "ray": ("encoders", "ray", "data", "remote", "tracing"),
+}
 
 
 class Image:
