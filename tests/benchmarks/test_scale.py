@@ -85,7 +85,7 @@ def test_what_rows_cost(rows: int, space, server: Standalone, capsys) -> None:
     figures: dict[str, Any] = {"rows": rows, "dim": dim, "queries": len(queries), "idle_mib": server.memory() / 2**20}
     own = psutil.Process()
     before = peak = own.memory_info().rss
-    with SketchCollection.open("scale", Vectors(dim), uri=server.uri) as photos:
+    with SketchCollection.open("scale", Vectors(dim), uri=server.uri, index="IVF_PQ") as photos:
         photos.client.release_collection("scale")  # or the server searches all rows that have no index yet
         figures["store_seconds"] = 0.0
         for first in range(0, rows, PART):

@@ -121,7 +121,7 @@ class Server:
         server.start()
         try:
             idle = server.memory()
-            with SketchCollection.open("peers", Vectors(vectors.shape[1]), uri=server.uri) as photos:
+            with SketchCollection.open("peers", Vectors(vectors.shape[1]), uri=server.uri, index="IVF_PQ") as photos:
                 _fill(photos, vectors)
                 data = folder / "data"
                 stored = {name: size_of(data / name) for name in STORED}
