@@ -20,6 +20,7 @@ from compsketch_milvus.identity import PROPERTY, Identity
 from compsketch_milvus.index import (
     GPU_TYPES,
     LITE_TYPES,
+    PQ_LOSES,
     SERVER_TYPES,
     IndexChoice,
     ServerFacts,
@@ -73,9 +74,11 @@ def chosen(
 
 def _said(collection: SketchCollection, choice: IndexChoice, want: str) -> IndexChoice:
     missed = want.lower() not in ("auto", choice.type.lower())
-    level = logging.WARNING if missed or loses(choice.type, collection.facts) else logging.INFO
+    worse = loses(choice.type, collection.facts)
+    level = logging.WARNING if missed or worse else logging.INFO
     shown = json.dumps({**choice.params, **choice.search_params})
-    _log.log(level, "collection %r: index %s %s: %s", collection.name, choice.type, shown, choice.reason)
+    reason = f"{choice.reason}; {PQ_LOSES}" if worse and PQ_LOSES not in choice.reason else choice.reason
+    _log.log(level, "collection %r: index %s %s: %s", collection.name, choice.type, shown, reason)
     return choice
 
 
@@ -167,6 +170,8 @@ def report(collection: SketchCollection, rows: int) -> dict[str, Any]:
     pending = int(state.get("pending_index_rows", 0))
     fresh = _outgrown(collection, rows)
     advice = f"{rows} rows would get {fresh.type} {fresh.params}: run `compsketch index auto`" if fresh else ""
+    if loses(index.type, collection.facts):
+        advice = f"{PQ_LOSES}: run `compsketch index auto`"
     if state.get("state") == "Failed":
         advice = "the server could not build it; see its log, or choose another: `compsketch index TYPE`"
     return {

@@ -317,7 +317,7 @@ def _prepare(module: nn.Module, example: np.ndarray, precision: str) -> nn.Modul
 
 @cache
 def _core() -> Any:
-    """The process' only one, whose CPU plugin was loaded in a thread of its own.
+    """One for the process, whose CPU plugin was loaded in a thread of its own.
 
     The plugin gives the thread that loads it a smaller stack for signal handlers, and frees that with the last core,
     whichever thread lets go of it: in the thread that was left with it the next signal would end the process.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
     from typing_extensions import Self
 
-__all__ = ["OFF", "Span", "injected", "listening", "operation", "span", "start", "trace_id", "waited"]
+__all__ = ["OFF", "Span", "flush", "injected", "listening", "operation", "span", "start", "trace_id", "waited"]
 
 PACKAGE = "compsketch-milvus"
 Value: TypeAlias = str | int | float | bool
@@ -193,6 +193,16 @@ def start(service: str) -> None:
     for exporter in _exporters():
         provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)  # it exports what is left when the interpreter ends
+
+
+def flush(seconds: float = 5.0) -> None:
+    """Send what has ended and is not sent yet, for a process that is about to be killed."""
+    if listening():
+        from opentelemetry.trace import get_tracer_provider
+
+        force = getattr(get_tracer_provider(), "force_flush", None)  # of the SDK's; an application may have another
+        if force is not None:
+            force(int(1000 * seconds))
 
 
 def _exporters() -> Iterable[Any]:

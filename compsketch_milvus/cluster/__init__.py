@@ -114,6 +114,8 @@ def ingest(
     if batch_size < 1 or (workers or 1) < 1 or (readers or 1) < 1:
         raise SourceError(f"batch_size {batch_size}, workers {workers}, readers {readers}: all must be at least 1")
     source = _for_workers(source)
+    if settings.tracing:
+        tracing.start("compsketch")
     with ExitStack() as stack:
         stack.enter_context(ongoing())
         stack.enter_context(tracing.span("compsketch ingest"))

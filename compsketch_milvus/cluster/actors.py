@@ -16,6 +16,7 @@ from compsketch_milvus.cluster.batch import Outcome, Written, bare
 from compsketch_milvus.cluster.setup import EncoderFacts, Environment, Opening
 from compsketch_milvus.records import ImageRecord, PhotoVector
 from compsketch_milvus.retry import Backoff, Retry
+from encoders import tracing
 
 if TYPE_CHECKING:
     from compsketch_milvus.collection import SketchCollection
@@ -158,9 +159,12 @@ class Keeper:
 
     def write(self, photos: list[PhotoVector]) -> Written:
         """Store photos; see `stages.write`."""
+        with self._part("write"):
+            return self._written(photos, self._patience(lambda: self._writer))
+
+    def _written(self, photos: list[PhotoVector], writer: Writer | None) -> Written:
         outcomes: list[Outcome] = []
         stored: list[str] = []
-        writer = self._patience(lambda: self._writer)
 
         def put(some: list[PhotoVector]) -> None:
             if writer is None:
@@ -169,8 +173,7 @@ class Keeper:
                 stored.extend(self._patience(lambda: writer.store(some)))
             outcomes.extend(Outcome(bare(photo), "indexed" if writer is None else "staged") for photo in some)
 
-        with self._part("write"):
-            stages.write(photos, put, lambda photo, reason: outcomes.append(Outcome(bare(photo), "failed", reason)))
+        stages.write(photos, put, lambda photo, reason: outcomes.append(Outcome(bare(photo), "failed", reason)))
         return Written(outcomes, stored)
 
     def finish(self) -> Sequence[str]:
@@ -179,4 +182,5 @@ class Keeper:
             writer = self._patience(lambda: self._writer)
             stored = self._patience(writer.finish) if writer is not None else ()
             self._patience(lambda: self._collection.flush())
+        tracing.flush()  # this process is killed next
         return stored

@@ -43,7 +43,7 @@ class Environment:
     threads: str | None = None
     traced: bool = False
     request: str = ""
-    carrier: tuple[tuple[str, str], ...] = ()
+    carrier: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, settings: Settings) -> Environment:

@@ -143,14 +143,17 @@ class Decode:
     local: bool
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        self.environment.enter()
         batch = unpack(row)
         if batch is None or not batch.photos:
             return row
         if answer(self.gate.stopped.remote()):
             return pack(batch.abandoned(batch.photos))
-        with self.environment.part("decode"):
-            return pack(self._decoded(batch))
+        try:
+            self.environment.enter()
+            with self.environment.part("decode"):
+                return pack(self._decoded(batch))
+        except Exception as error:
+            return pack(batch.broken(error))
 
     def _decoded(self, batch: Batch) -> Batch:
         records, batch.photos = batch.photos, []
@@ -159,8 +162,6 @@ class Decode:
                 batch.photos.append(stages.decode(record, self.size, self.access.limits))
             except ImageError as error:
                 batch.fail(record, str(error) if self.local else f"{error} (on worker {socket.gethostname()})")
-            except Exception as error:
-                return batch.broken(error)
         return batch
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from compsketch_milvus.doctor.checks import Check, State, reported
 from compsketch_milvus.errors import CompsketchError
 from compsketch_milvus.identity import Identity
+from compsketch_milvus.index import choose
 from compsketch_milvus.probing import TEMPORARY, probe
 from compsketch_milvus.reach import Place, knock, shake_hands
 from compsketch_milvus.server import WAIT, LoginError, connect_server, guard, lite_path, place_of, public_uri
@@ -145,7 +146,7 @@ def _check_version(client: MilvusClient, settings: Settings) -> Iterator[Check]:
             )
         else:
             yield Check("version", State.OK, f"Milvus {facts.version}")
-        said = {"yes": "it builds GPU indexes", "no": "it builds none on a GPU, IVF_PQ is built on the CPU"}
+        said = {"yes": "it builds GPU indexes", "no": f"it builds none on a GPU, but {choose(facts).type} on the CPU"}
         message = said.get(facts.gpu, "its version does not tell; it is asked when a collection is made or indexed")
         yield Check("gpu index", State.OK, f"{message}{f': {facts.gpu_reason}' if facts.gpu_reason else ''}")
     yield from failures

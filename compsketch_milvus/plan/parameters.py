@@ -38,7 +38,7 @@ class Parameters:
     m: int = _whole(16, "Parts that the index cuts a vector into")
     nbits: int = _whole(8, "Bits a part")
     nlist: int = _whole(1600, "Coarse centroids of each segment")
-    gpu: bool = _given(False, "GPU_IVF_PQ and encoders on GPUs, in place of IVF_PQ and CPUs")
+    gpu: bool = _given(False, "GPU_IVF_PQ and encoders on GPUs, in place of CPUs and IVF_PQ (of Milvus 2.4 or newer)")
     keep_features: bool = _given(False, "Count features that are kept for projections to come")
     features: int = _whole(6272, "Their length: 6272 of the shipped bundle, 40768 of the paper's GoogLeNet")
     field_bytes: float = _given(0.0, "Fields of your own", "bytes/photo")

@@ -145,7 +145,7 @@ def test_writing_keeps_nine_tenths_of_a_raw_upsert(space, milvus_server, capsys)
 
 
 def test_the_automatic_index_keeps_it_with_photos_gone_and_left_out(photos, gallery, space, capsys) -> None:
-    """Of a server before 2.4 the paper's quantiser does not, which is said beside it."""
+    """Of a server before 2.4 the paper's quantiser does not. It changes what the tests before it search."""
     numbers = np.arange(ROWS)
     photos.delete(ids=[f"p{number:07}" for number in numbers[numbers % 10 == 0]])
     left = numbers[(numbers % 10 != 0) & (numbers < 0.9 * ROWS)]
@@ -170,4 +170,6 @@ def test_the_automatic_index_keeps_it_with_photos_gone_and_left_out(photos, gall
         print(f"\nwithout two tenths of the photos, recall@10 re-ranked and recall@200: IVF_PQ {quantised}")
         print(f"{automatic} with {photos.index.type} {photos.index.params}: {photos.index.reason}")
     assert automatic[0] >= 0.99
-    assert automatic[1] >= 0.88
+    if photos.facts.release < (2, 4):
+        assert quantised[0] < 0.5, "or there is no reason to choose another index"
+        assert automatic[1] >= 0.88

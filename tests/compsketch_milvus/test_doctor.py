@@ -263,6 +263,10 @@ def test_a_server_that_is_too_old(answers) -> None:
     assert answers(version="nightly")["version"][0] == "warning"
 
 
+def test_a_server_without_a_gpu_is_told_with_the_index_that_it_gets(answers) -> None:
+    assert "it builds none on a GPU, but IVF_SQ8 on the CPU" in answers(version="v2.3.5-lite")["gpu index"][1]
+
+
 def test_a_clock_that_is_wrong(answers) -> None:
     state, words = answers(ahead=90)["clock"]
     assert state == "warning"

@@ -55,6 +55,11 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
             "nlist 1600 for a collection that is about to be filled",
         )),
         (OLD, "IVF_PQ", None, ("IVF_PQ", PAPER, {"nprobe": 64}, f"asked for by name, although {LOSES}")),
+        (OLD, "auto", {"m": 32}, (
+            "IVF_PQ", {**PAPER, "m": 32}, {"nprobe": 64},
+            "Milvus v2.3.5, GPU indexes: no (the server refuses one); the paper's quantiser on the CPU, "
+            f"nlist 1600 for a collection that is about to be filled, although {LOSES}",
+        )),
         (OLD, "GPU_IVF_PQ", {"nlist": 32, "nbits": 4}, (
             "IVF_SQ8", {"nlist": 32}, {"nprobe": 32},
             f"GPU_IVF_PQ was wanted, but the server refuses one: the nearest there is on the CPU, as {LOSES}",
@@ -86,7 +91,9 @@ def at(facts: ServerFacts, rows: int, dim: int = 256) -> ServerFacts:
         (LITE, "hnsw", {"M": 32, "ef": 512}, (
             "HNSW", {"M": 32, "efConstruction": 200}, {"ef": 512}, "asked for by name",
         )),
-        (LITE, "IVF_SQ8", None, ("IVF_SQ8", {"nlist": 1600}, {"nprobe": 64}, "asked for by name")),
+        (LITE, "IVF_SQ8", None, ("IVF_SQ8", {"nlist": 128}, {"nprobe": 16}, "asked for by name")),
+        (SERVER, "IVF_FLAT", None, ("IVF_FLAT", {"nlist": 1600}, {"nprobe": 64}, "asked for by name")),
+        (GPU, "GPU_IVF_FLAT", None, ("GPU_IVF_FLAT", {"nlist": 128}, {"nprobe": 16}, "asked for by name")),
         (SERVER, "IVF_PQ", {"nprobe": 8}, ("IVF_PQ", PAPER, {"nprobe": 8}, "asked for by name")),
     ],
 )  # fmt: skip

@@ -114,14 +114,14 @@ def test_a_flat_index_that_was_asked_for_stays(open_collection, photo_vectors, m
 def test_an_index_that_was_asked_for_is_not_built_again_when_rows_have_grown(open_collection, photo_vectors) -> None:
     """Several workers, each with --index, would otherwise take the collection away from each other."""
     open_collection(index="IVF_FLAT").upsert(photo_vectors)
-    assert open_collection(index="IVF_FLAT").index.params == {"nlist": 1600}
-    assert open_collection(index="ivf_flat", index_params={"nlist": 1600}).index.params == {"nlist": 1600}
+    assert open_collection(index="IVF_FLAT").index.params == {"nlist": 128}
+    assert open_collection(index="ivf_flat", index_params={"nlist": 128}).index.params == {"nlist": 128}
     assert open_collection(index="IVF_FLAT", index_params={"nlist": 4}).index.params == {"nlist": 4}
 
 
 def test_parameters_for_searching_are_kept_without_building_again(open_collection, photo_vectors, caplog) -> None:
     open_collection(index="IVF_FLAT").upsert(photo_vectors)
-    changed = open_collection(index="IVF_FLAT", index_params={"nlist": 1600, "nprobe": 128})
+    changed = open_collection(index="IVF_FLAT", index_params={"nlist": 128, "nprobe": 128})
     assert changed.index.search_params == {"nprobe": 128}
     assert open_collection().index.search_params == {"nprobe": 128}
 
@@ -136,12 +136,18 @@ def test_parameters_for_searching_alone_build_nothing_though_rows_have_grown(on)
     assert (server.builds, on(server)().index.search_params) == (built, {"nprobe": 300})
 
 
+def advice(collection: SketchCollection) -> str:
+    return collection.info()["index"]["advice"]
+
+
 def test_a_quantiser_that_loses_answers_is_replaced_when_chosen_anew_and_named_when_wanted(on, caplog) -> None:
     server = FakeServer("v2.3.5-lite")
     collection = filled(on(server)(index="IVF_PQ"), 5000)
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "asked for by name, although IVF_PQ of a server before 2.4 loses answers" in said
+    assert "loses answers once photos are deleted or filtered out: run `compsketch index auto`" in advice(collection)
     collection.reindex("auto")
+    assert advice(collection) == ""
     assert (collection.index.type, collection.index.params) == ("IVF_SQ8", {"nlist": 128})
 
 
