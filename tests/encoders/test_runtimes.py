@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -267,6 +268,30 @@ def test_openvino_says_precision_and_threads(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runtime = compile_module(tiny(), PIXELS, "openvino", precision="f32")
     assert "(f32, 1 threads): runtime=openvino was asked for" in runtime.reason
+
+
+def test_the_faster_precision_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock, whichever OpenVINO would take; the trial leaves the random numbers of a training alone."""
+    pytest.importorskip("openvino")
+    if runtimes._core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name() == "f32":
+        pytest.skip("OpenVINO takes float32 on this processor")
+    run = runtimes._OpenVino._run
+    for slow in ("bf16", "f32"):
+
+        def delayed(self, batch, slow=slow):
+            time.sleep(0.05 * (self.precision == slow))
+            return run(self, batch)
+
+        monkeypatch.setattr(runtimes._OpenVino, "_run", delayed)
+        monkeypatch.setattr(runtimes, "TRIALS", 2)
+        runtimes._quicker.cache_clear()
+        torch.manual_seed(3)
+        assert compile_module(tiny().eval(), PIXELS, "openvino").precision != slow
+        after = torch.rand(1)
+        torch.manual_seed(3)
+        tiny()
+        assert torch.rand(1) == after
+    runtimes._quicker.cache_clear()
 
 
 def test_a_precision_that_the_cpu_lacks_is_refused() -> None:
