@@ -4,7 +4,8 @@ A thread takes its next batch itself, at the last moment, so it never idles whil
 interactive item waits for one run at most. Such an item goes as soon as a thread is free, with those that came
 meanwhile, as many as take `TOGETHER`: where a batch takes as long as its rows one by one, nobody gains by waiting for
 others' rows. A bulk batch waits a little to be filled. While interactive items come, bulk batches are cut to what takes
-`QUANTUM`; at other times to `CALM`.
+`QUANTUM`; at other times to `CALM`. And the more of the time interactive items take, the longer the bulk lane rests
+after each batch: it would fill all that they leave, and each of them would find a batch under way.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Any
 
 from encoders import request, tracing
 from encoders.serving.faults import Closed
-from encoders.serving.lanes import Lane, Pace
+from encoders.serving.lanes import Lane, Pace, Share
 from encoders.serving.observer import NoObserver, Observer
 
-QUANTUM = 0.02  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
-TOGETHER = 0.05  # seconds that an interactive batch may take, if it is of more than one row
+QUANTUM = 0.01  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
+TOGETHER = 0.03  # seconds that an interactive batch may take, if it is of more than one row
+REST = 3.0  # times as long as a bulk batch took, where interactive items take half of the time
+BUSIEST = 0.9  # share of the time at which the bulk lane does not rest any longer: it must get on
 RECENT = 2.0  # seconds that an interactive item is remembered as a sign of more: longer than one may wait
 CALM, FEWEST = 0.1, 8  # seconds that a bulk batch may take at other times, but so many rows it may have in any case
 PATIENCE = 10.0  # seconds that closing waits for runs that have begun
@@ -79,6 +82,8 @@ class Batcher:
         self._running: set[_Item] = set()
         self._pace = {lane: Pace() for lane in Lane}
         self._asked = -inf  # when the last interactive item came
+        self._taken = Share(RECENT)  # by interactive runs
+        self._resumes = -inf  # when the bulk lane has rested
         self._closed = False
         self._threads = [threading.Thread(target=self._work, args=(run,), name=name, daemon=True) for run in runners]
 
@@ -154,7 +159,9 @@ class Batcher:
                     if item.lane is Lane.INTERACTIVE:
                         item.context.run(tracing.waited, f"{self.name} wait", began - item.arrived)
                 results = batch[0].context.run(self._results, run, batch)
-                self._loop.call_soon_threadsafe(self._done, batch, results, began, monotonic())
+                ended = monotonic()
+                self._rest(batch[0].lane, ended - began, ended)
+                self._loop.call_soon_threadsafe(self._done, batch, results, began, ended)
         except BaseException as error:  # whatever it was, nobody may wait for this thread any more
             with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
                 self._loop.call_soon_threadsafe(self._die, batch, error)
@@ -188,14 +195,25 @@ class Batcher:
                     batch, full = self._gather(lane)
                     if not batch:
                         continue
-                    pause = batch[0].arrived + self._wait - monotonic()
-                    if full or pause <= 0 or lane is Lane.INTERACTIVE:
+                    now = monotonic()
+                    filled = now if full else batch[0].arrived + self._wait
+                    pause = max(filled, self._resumes) - now
+                    if pause <= 0 or lane is Lane.INTERACTIVE:
                         for item in batch:
                             del self._waiting[lane][item]
                         self._running.update(batch)
                         return batch
                 self._changed.wait(pause)
             return []
+
+    def _rest(self, lane: Lane, seconds: float, now: float) -> None:
+        """After a run: in proportion to the odds that an interactive item finds the thread at work for others."""
+        with self._changed:
+            if lane is Lane.INTERACTIVE:
+                self._taken.add(seconds / len(self._threads), now)
+            else:
+                share = min(BUSIEST, self._taken.at(now))
+                self._resumes = now + seconds * REST * share / (1 - share)
 
     def _gather(self, lane: Lane) -> tuple[list[_Item], bool]:
         """The oldest item that is still wanted and what runs with it, and whether the batch is full."""

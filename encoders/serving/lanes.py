@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from math import exp
 from time import monotonic
 
 from encoders.serving.faults import Busy, Closed
@@ -35,6 +36,28 @@ class Pace:
         """Takes a measurement in."""
         weight = 1.0 if self.seconds == 0 else 0.5 if seconds < self.seconds else 0.2
         self.seconds += weight * (seconds - self.seconds)
+
+
+class Share:
+    """The part of the time lately that something took, 0 to 1; what was `recent` seconds ago counts e times less.
+
+    Args:
+        recent: Seconds.
+    """
+
+    def __init__(self, recent: float) -> None:
+        self._recent, self._seconds, self._at = recent, 0.0, 0.0
+
+    def add(self, seconds: float, now: float) -> None:
+        """It took so many seconds, until now."""
+        self._seconds, self._at = self._left(now) + seconds, now
+
+    def at(self, now: float) -> float:
+        """The part of it."""
+        return min(1.0, self._left(now) / self._recent)
+
+    def _left(self, now: float) -> float:
+        return self._seconds * exp((self._at - now) / self._recent)
 
 
 class Admission:

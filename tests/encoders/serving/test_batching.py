@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,6 +126,31 @@ async def test_bulk_batches_are_cut_to_the_quantum_while_interactive_items_come(
         began = len(sizes)
         await asyncio.gather(*bulk(batcher, *range(8)), *bulk(batcher, 100, lane=Lane.INTERACTIVE))
         assert sizes[began:] == [1] * 9
+
+
+@on_a_loop
+async def test_the_bulk_lane_rests_as_interactive_items_take_the_time(monkeypatch):
+    """Between two of its batches: not at all where nobody asks, and in proportion to what those who ask have taken."""
+    runs: list[tuple[int, float, float]] = []
+
+    def slow(key: str, numbers: list[int]) -> list[int]:
+        began = monotonic()
+        threading.Event().wait(0.05)
+        runs.append((numbers[0], began, monotonic()))
+        return numbers
+
+    def gaps() -> list[float]:
+        photos = [run for run in runs if run[0] < 100]
+        return [after[1] - before[2] for before, after in itertools.pairwise(photos)]
+
+    async with running(slow, batch=1) as batcher:
+        await asyncio.gather(*bulk(batcher, 0, 1, 2))
+        assert max(gaps()) < 0.05
+        await asyncio.gather(*bulk(batcher, *range(100, 110), lane=Lane.INTERACTIVE))  # half a second of the last two
+        runs.clear()
+        await asyncio.gather(*bulk(batcher, 3, 4, 5))
+        share = 0.2  # and less with time: half a second is a quarter of two
+        assert min(gaps()) >= 0.05 * batching.REST * share / (1 - share) * 0.7
 
 
 @on_a_loop

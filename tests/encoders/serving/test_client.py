@@ -561,7 +561,7 @@ def secured(toy_encoder, authority: trustme.CA, *, mutual: bool = False) -> Serv
 def test_tls(toy_encoder, certificates, tmp_path) -> None:
     service = secured(toy_encoder, certificates)
     try:
-        address = f"grpcs://localhost:{service.port}"
+        address = f"grpcs://127.0.0.1:{service.port}"
         with RemoteEncoder.open(address, token="open-sesame", ca=tmp_path / "ca.pem") as remote:
             assert remote.encode_images([square()] * 9).shape == (9, 16)
         with pytest.raises(ServerError, match=f"{address}: no trust .*COMPSKETCH_ENCODER_CA_PEM_PATH") as untrusted:

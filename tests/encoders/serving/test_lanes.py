@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import AsyncExitStack
 from time import monotonic
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.serving.faults import Busy, Closed
-from encoders.serving.lanes import Admission, Lane, Pace
+from encoders.serving.lanes import Admission, Lane, Pace, Share
 from tests.encoders.serving.stage import LONG, on_a_loop
 
 
@@ -154,3 +155,15 @@ def test_no_lane_ever_holds_more_than_it_may_and_all_the_patient_come_in(visits,
                 assert answer is True or (isinstance(answer, Busy) and not patient)
 
     asyncio.run(run())
+
+
+def test_a_share_is_of_the_time_lately_and_is_forgotten() -> None:
+    share = Share(recent=2.0)
+    assert share.at(0) == 0
+    for half_seconds in range(1, 41):
+        share.add(0.25, half_seconds / 2)  # half of twenty seconds
+    assert share.at(20) == pytest.approx(0.5, rel=0.15)
+    assert share.at(22) == pytest.approx(share.at(20) / math.e)
+    assert share.at(200) < 1e-6
+    share.add(100, 200)
+    assert share.at(200) == 1
