@@ -124,6 +124,7 @@ def ingest(
         if started is not None:
             started(session.words)
         service = "://" in settings.encoder and not callable(spec)
+        encoders = workers or (0 if service else session.gpus) or session.nodes
         plan = Plan(
             source,
             Opening(
@@ -138,12 +139,12 @@ def ingest(
                 keep_staged,
             ),
             spec if callable(spec) else connect,
-            Environment.of(settings),
+            Environment.of(settings).shared(-(-encoders // session.nodes), session.cpus // session.nodes),
             Access(limits or Limits(), allow_private),
             backoff or Backoff(),
             batch_size,
             force,
-            encoders=workers or (0 if service else session.gpus) or session.nodes,
+            encoders=encoders,
             readers=readers or min(READERS, max(1, session.cpus // 2)),
         )
         run = Run(plan, session, Tally(log), progress=progress, stop=stop)

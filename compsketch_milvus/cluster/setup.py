@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import SecretStr
@@ -55,6 +55,12 @@ class Environment:
                 variables[variable] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         threads, carrier = os.environ.get(THREADS), tuple(tracing.injected())
         return cls(variables, threads, settings.tracing, request.current(), carrier)
+
+    def shared(self, encoders: int, cpus: int) -> Environment:
+        """For machines of so many processors, each with so many encoders: these take the processors between them."""
+        if self.threads is not None or encoders < 2:
+            return self
+        return replace(self, threads=str(max(1, cpus // encoders)))
 
     def enter(self) -> None:
         """Make it this process' own."""

@@ -35,6 +35,15 @@ def test_a_workers_settings_are_those_of_who_starts_it(monkeypatch):
     assert (found.uri, found.collection, found.device) == ("http://there:19530", "mine", None)
 
 
+@pytest.mark.parametrize(
+    ("threads", "encoders", "cpus", "expected"),
+    [(None, 1, 16, None), (None, 2, 2, "1"), (None, 3, 16, "5"), (None, 4, 2, "1"), ("7", 2, 16, "7")],
+)
+def test_encoders_of_one_machine_share_its_processors(threads, encoders, cpus, expected):
+    """Each with threads for all of them would hinder the others; who has set OMP_NUM_THREADS knows better."""
+    assert Environment({}, threads).shared(encoders, cpus) == Environment({}, expected)
+
+
 def test_a_worker_works_for_the_request_and_below_the_span_of_who_starts_it(spans):
     with request("run-7"), tracing.span("compsketch ingest"):
         environment = Environment.of(load_settings())
