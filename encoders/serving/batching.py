@@ -27,7 +27,7 @@ from encoders.serving.observer import NoObserver, Observer
 
 QUANTUM = 0.01  # seconds that a bulk batch may take while interactive items come: what one of them waits at most
 TOGETHER = 0.03  # seconds that an interactive batch may take, if it is of more than one row
-REST = 3.0  # times as long as a bulk batch took, where interactive items take half of the time
+REST = 6.0  # times as long as a bulk batch took, where interactive items take half of the time
 BUSIEST = 0.9  # share of the time at which the bulk lane does not rest any longer: it must get on
 RECENT = 2.0  # seconds that an interactive item is remembered as a sign of more: longer than one may wait
 CALM, FEWEST = 0.1, 8  # seconds that a bulk batch may take at other times, but so many rows it may have in any case
@@ -207,13 +207,13 @@ class Batcher:
             return []
 
     def _rest(self, lane: Lane, seconds: float, now: float) -> None:
-        """After a run: in proportion to the odds that an interactive item finds the thread at work for others."""
+        """After a run. Few interactive items hardly meet a batch, nor each other behind one: then the rest is short."""
         with self._changed:
             if lane is Lane.INTERACTIVE:
                 self._taken.add(seconds / len(self._threads), now)
             else:
                 share = min(BUSIEST, self._taken.at(now))
-                self._resumes = now + seconds * REST * share / (1 - share)
+                self._resumes = now + seconds * REST * 2 * share**2 / (1 - share)
 
     def _gather(self, lane: Lane) -> tuple[list[_Item], bool]:
         """The oldest item that is still wanted and what runs with it, and whether the batch is full."""
