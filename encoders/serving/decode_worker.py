@@ -6,7 +6,6 @@ how to decode, and imports nothing but what that takes.
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import socket
@@ -23,7 +22,6 @@ HEAD = struct.Struct("<BIIQ")  # what came of it, width, height, bytes that foll
 READY, DECODED, INVALID, TOO_LARGE = range(4)
 SENTENCE = 4096  # bytes of a message at most
 MEMORY = 1 << 30  # bytes of address space for the interpreter and its libraries
-BEHIND = 10  # how much nicer than the service: on cores that both want, queries go before photos yet to be decoded
 COST = 16  # bytes a pixel while the costliest formats are decoded: RGBA, float and their copies
 
 
@@ -37,7 +35,6 @@ def main(descriptor: int, size: int, max_bytes: int, max_pixels: int, seconds: f
 def serve(descriptor: int, decode: Callable[[bytes], Photo], seconds: float) -> None:
     """Answers with what `decode` makes of each file; one that takes longer than `seconds` ends the process."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process, also inside a library
-    os.nice(BEHIND)
     with socket.socket(fileno=descriptor) as peer:
         peer.sendall(HEAD.pack(READY, 0, 0, 0))
         while length := peer.recv(LENGTH.size, socket.MSG_WAITALL):
